@@ -1,0 +1,16 @@
+//! An init for containers whose subject is the graceful shutdown.
+//!
+//! The pure half decides and never makes a system call: [`cli`] and [`plan`] turn words into a checked plan,
+//! [`shutdown`] is the state machine, [`report`] tells what it did. [`linux`] makes every system call and holds
+//! every `unsafe`. [`runner`] is the loop between them.
+
+pub mod cli;
+pub mod linux;
+pub mod log;
+pub mod outcome;
+pub mod plan;
+pub mod report;
+pub mod runner;
+pub mod shutdown;
+pub mod signal;
+pub mod time;

@@ -1,0 +1,195 @@
+//! Receiving signals through a signalfd and sending them.
+
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use nix::libc;
+use nix::unistd::{Pid, getpid};
+
+use super::{above_stdio, check};
+use crate::signal::{Queued, Sender, Signal, SignalSet};
+
+/// A signal as the kernel hands it over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Which one.
+    pub signal: Signal,
+    /// Who sent it.
+    pub sender: Sender,
+    /// What came with it, if sigqueue(3) sent it.
+    pub queued: Option<Queued>,
+}
+
+/// Where blocked signals are read from.
+#[derive(Debug)]
+pub struct SignalFd {
+    file: std::fs::File,
+    own_pid: Pid,
+}
+
+impl SignalFd {
+    /// A descriptor for every signal; the mask must block them already.
+    ///
+    /// # Errors
+    /// As signalfd(2) has it; without it there is no init, so the caller gives up before the command is started.
+    pub fn open() -> nix::Result<Self> {
+        let all = SignalSet::ALL.bits();
+        let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+        // The raw call, because the C library's set has no room for signals 32 and 33.
+        // SAFETY: the set is 8 bytes, as its size says, and only read.
+        let fd = unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const all, size_of::<u64>(), flags) };
+        let fd: OwnedFd = above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)?;
+        Ok(Self { file: fd.into(), own_pid: getpid() })
+    }
+}
+
+impl Iterator for SignalFd {
+    type Item = Arrival;
+
+    /// The next signal that waits, SIGCHLD included; `None` when there is none.
+    ///
+    /// What we sent ourselves is left out: the SIGPIPE of a log line that nobody reads (write(2), EPIPE), and the SIGHUP and
+    /// SIGCONT that the kernel sends in our name when we give up our terminal (drivers/tty/tty_jobctrl.c,
+    /// `disassociate_ctty`). Passed on, that SIGHUP would end the command.
+    fn next(&mut self) -> Option<Arrival> {
+        loop {
+            let mut bytes = [0_u8; size_of::<libc::signalfd_siginfo>()];
+            let read = (&self.file).read(&mut bytes).ok()?;
+            if read != bytes.len() {
+                return None;
+            }
+            // SAFETY: the structure is plain integers, any bytes are one, and the size is the same.
+            let info: libc::signalfd_siginfo = unsafe { std::mem::transmute_copy(&bytes) };
+            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_number) else {
+                continue;
+            };
+            let pid = i32::try_from(info.ssi_pid).unwrap_or(0);
+            if info.ssi_code == libc::SI_USER && pid == self.own_pid.as_raw() {
+                continue;
+            }
+            // Positive codes are the kernel's own (sigaction(2), "si_code").
+            let sender = match pid {
+                _ if info.ssi_code > 0 => Sender::Kernel,
+                0 => Sender::Outside,
+                pid => Sender::Process(pid),
+            };
+            let queued = Queued { value: info.ssi_ptr, user: info.ssi_uid };
+            return Some(Arrival {
+                signal,
+                sender,
+                queued: Some(queued).filter(|_| info.ssi_code == libc::SI_QUEUE),
+            });
+        }
+    }
+}
+
+impl AsFd for SignalFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
+    }
+}
+
+/// Who is to get a signal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// One process.
+    Process(Pid),
+    /// The process group with this leader.
+    Group(Pid),
+    /// Every process that we can see and may signal, but ourselves. As root outside a PID namespace of our own that
+    /// is the whole machine: only PID 1 may use it.
+    Everybody,
+}
+
+/// Sends a signal.
+///
+/// By the raw call, for nix's knows no real-time signals.
+///
+/// # Errors
+/// ESRCH when nobody is there, EPERM when the target changed its user; the caller logs it and goes on.
+pub fn send(target: Target, signal: Signal) -> nix::Result<()> {
+    let pid = match target {
+        Target::Process(pid) => pid.as_raw(),
+        Target::Group(leader) => leader.as_raw().saturating_neg(),
+        Target::Everybody => -1,
+    };
+    // SAFETY: it takes no pointers.
+    check(unsafe { libc::kill(pid, signal.number()) }).map(drop)
+}
+
+/// The kernel's `siginfo` of a queued signal (include/uapi/asm-generic/siginfo.h, `_rt`) on 64-bit machines.
+#[repr(C)]
+struct QueuedInfo {
+    signal: i32,
+    errno: i32,
+    code: i32,
+    padding: i32,
+    pid: i32,
+    user: u32,
+    value: u64,
+    rest: [u8; 96],
+}
+
+const _: () = assert!(size_of::<QueuedInfo>() == size_of::<libc::siginfo_t>() && size_of::<usize>() == 8);
+
+/// PIDFD_SIGNAL_PROCESS_GROUP of include/uapi/linux/pidfd.h, since Linux 6.9.
+const TO_PROCESS_GROUP: libc::c_uint = 1 << 2;
+
+/// Sends `signal` with the value that was queued with it, in the name of who sent it.
+///
+/// A value reaches a whole group only since Linux 6.9.
+///
+/// # Errors
+/// As [`send`], and ENOSYS or EINVAL for a group on an older kernel: the caller then signals its members.
+pub fn queue(target: Target, signal: Signal, sender: Sender, queued: Queued) -> nix::Result<()> {
+    let pid = match sender {
+        Sender::Process(pid) => pid,
+        Sender::Kernel | Sender::Outside => 0,
+    };
+    let info = QueuedInfo {
+        signal: signal.number(),
+        errno: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        pid,
+        user: queued.user,
+        value: queued.value,
+        rest: [0; 96],
+    };
+    let info = &raw const info;
+    match target {
+        Target::Process(pid) => {
+            // SAFETY: the structure has the kernel's layout, asserted above, and is only read.
+            let result =
+                unsafe { libc::syscall(libc::SYS_rt_sigqueueinfo, pid.as_raw(), signal.number(), info) };
+            check(libc::c_int::try_from(result).unwrap_or(-1)).map(drop)
+        }
+        Target::Group(leader) => {
+            let leader = open_pidfd(leader)?;
+            let fd = std::os::fd::AsRawFd::as_raw_fd(&leader);
+            // SAFETY: as above.
+            let result = unsafe {
+                libc::syscall(libc::SYS_pidfd_send_signal, fd, signal.number(), info, TO_PROCESS_GROUP)
+            };
+            check(libc::c_int::try_from(result).unwrap_or(-1)).map(drop)
+        }
+        Target::Everybody => Err(nix::errno::Errno::EINVAL),
+    }
+}
+
+/// A descriptor that stands for the process (pidfd_open(2), since Linux 5.3); it is close-on-exec.
+fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: it takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)
+}
+
+/// Suspends ourselves, as a shell's job; PID 1 cannot be, and goes on (kernel/signal.c, `sig_task_ignored`).
+pub fn suspend_ourselves() {
+    let _ = send(Target::Process(getpid()), Signal::STOP);
+}
+
+/// The process group of a process; `None` when it is gone.
+pub fn group_of(pid: Pid) -> Option<Pid> {
+    nix::unistd::getpgid(Some(pid)).ok()
+}

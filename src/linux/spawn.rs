@@ -1,0 +1,454 @@
+//! Starting processes: the command, and the steps of a chain.
+//!
+//! The parent prepares everything; between fork and exec the child only makes async-signal-safe calls, takes no
+//! lock and allocates nothing. How far it got comes through a pipe that exec closes.
+
+use std::ffi::{CStr, CString, OsStr, OsString, c_char, c_int};
+use std::fs::File;
+use std::io::{ErrorKind, Read};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::ptr;
+
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc;
+use nix::unistd::{Pid, pipe2};
+
+use super::entry::{Origin, set_children_ignored, set_mask};
+use super::{above_stdio, builtin, tty};
+use crate::plan::{Builtin, Cause, CommandLine, Placement};
+use crate::signal::SignalSet;
+
+unsafe extern "C" {
+    /// environ(7): what we were given, entry by entry; `std::env` would drop those without `=`.
+    static environ: *const *const c_char;
+}
+
+/// What a child is given of the world that we were started in.
+#[derive(Clone, Debug)]
+pub struct World {
+    mask: SignalSet,
+    children_ignored: bool,
+    working_directory: Option<CString>,
+}
+
+impl World {
+    /// What `origin` says, and the working directory of now.
+    pub fn of(origin: &Origin) -> Self {
+        let directory =
+            std::env::current_dir().ok().and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
+        Self { mask: origin.mask, children_ignored: origin.children_ignored, working_directory: directory }
+    }
+}
+
+/// A process that was forked and may not have reached its program yet.
+#[derive(Debug)]
+pub struct Started {
+    /// The process.
+    pub pid: Pid,
+    /// Tells how far it got.
+    pub progress: Progress,
+}
+
+/// The reading end of the pipe that a child's exec closes.
+#[derive(Debug)]
+pub struct Progress(File);
+
+/// How far a child got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reached {
+    /// It is still on its way.
+    Underway,
+    /// It executes its program.
+    Program,
+    /// It could not.
+    Failed(Failure),
+}
+
+/// What a child could not do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// What.
+    pub stage: Stage,
+    /// Why.
+    pub errno: Errno,
+}
+
+/// The stages of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Making the process.
+    Fork,
+    /// Leading a session or a process group.
+    Group,
+    /// Executing the program.
+    Exec,
+}
+
+impl From<Failure> for Cause {
+    fn from(failure: Failure) -> Self {
+        match (failure.stage, failure.errno) {
+            (Stage::Fork | Stage::Group, _) => Self::NoProcess,
+            (Stage::Exec, Errno::ENOENT) => Self::NotFound,
+            (Stage::Exec, Errno::EACCES) => Self::Denied,
+            (Stage::Exec, _) => Self::NotExecutable,
+        }
+    }
+}
+
+impl Progress {
+    /// Looks how far the child is; never waits.
+    pub fn look(&mut self) -> Reached {
+        let mut report = [0_u8; REPORT_SIZE];
+        match self.0.read(&mut report) {
+            Ok(0) => Reached::Program,
+            Ok(_) => {
+                let [stage, errno @ ..] = report;
+                let stage = if stage == Stage::Group as u8 { Stage::Group } else { Stage::Exec };
+                Reached::Failed(Failure { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
+            }
+            Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {
+                Reached::Underway
+            }
+            // A pipe of our own has no other error; to go on is the better guess.
+            Err(_) => Reached::Program,
+        }
+    }
+}
+
+impl AsFd for Progress {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// One byte for the stage, then errno.
+const REPORT_SIZE: usize = 1 + size_of::<c_int>();
+
+/// Starts the command.
+///
+/// # Errors
+/// When there is no process to be had, or no descriptor; the caller ends the run with it.
+pub fn start_command(command: &CommandLine, placement: Placement, world: &World) -> Result<Started, Failure> {
+    let listen_pid = listen_pid_is_ours().then_some(b"LISTEN_PID=".as_slice());
+    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid))?;
+    prepared.placement = placement;
+    prepared.fork(world, Then::Exec)
+}
+
+/// Starts a step that is a program: in a process group of its own, in the command's directory, with nothing on
+/// standard input.
+///
+/// # Errors
+/// As [`start_command`]; the caller records the step as failed and goes on.
+pub fn start_step(
+    command: &CommandLine,
+    variables: &[(&str, OsString)],
+    world: &World,
+) -> Result<Started, Failure> {
+    let mut prepared = Prepared::new(command, Environment::of_ours(variables, None))?;
+    prepared.is_step = true;
+    prepared.fork(world, Then::Exec)
+}
+
+/// Starts a built-in step: a process of its own that never executes anything.
+///
+/// # Errors
+/// As [`start_step`].
+pub fn start_builtin(work: &Builtin, world: &World) -> Result<Started, Failure> {
+    let nothing = CommandLine { program: OsString::new(), arguments: Vec::new() };
+    let mut prepared = Prepared::new(&nothing, Environment::of_ours(&[], None))?;
+    prepared.is_step = true;
+    prepared.fork(world, Then::Builtin(work))
+}
+
+enum Then<'a> {
+    Exec,
+    Builtin(&'a Builtin),
+}
+
+/// Everything that the child needs, laid out before the fork.
+struct Prepared {
+    program: CString,
+    arguments: Pointers,
+    environment: Environment,
+    placement: Placement,
+    is_step: bool,
+    null: Option<OwnedFd>,
+}
+
+/// C strings and the array of pointers to them that exec takes.
+struct Pointers {
+    /// Keeps the strings in place.
+    _strings: Vec<CString>,
+    array: Vec<*const c_char>,
+}
+
+impl Pointers {
+    fn to(strings: Vec<CString>) -> Self {
+        let array = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
+        Self { _strings: strings, array }
+    }
+}
+
+impl Prepared {
+    fn new(command: &CommandLine, environment: Environment) -> Result<Self, Failure> {
+        // A NUL cannot come from argv or a variable, so this is for completeness.
+        let c_string =
+            |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| failure(Stage::Exec, Errno::EINVAL));
+        let words: Vec<CString> = std::iter::once(&command.program)
+            .chain(&command.arguments)
+            .map(|word| c_string(word))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            program: c_string(&command.program)?,
+            arguments: Pointers::to(words),
+            environment,
+            placement: Placement::NewGroup,
+            is_step: false,
+            null: None,
+        })
+    }
+
+    fn fork(mut self, world: &World, then: Then<'_>) -> Result<Started, Failure> {
+        let (read, write) =
+            pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|errno| failure(Stage::Fork, errno))?;
+        let read = above_stdio(read.into_raw_fd()).map_err(|errno| failure(Stage::Fork, errno))?;
+        let write = above_stdio(write.into_raw_fd()).map_err(|errno| failure(Stage::Fork, errno))?;
+        if self.is_step {
+            self.null = File::open("/dev/null").ok().map(OwnedFd::from);
+        }
+        // SAFETY: there is one thread, and the child makes async-signal-safe calls only, or (a built-in) owns its
+        // copy of everything.
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(failure(Stage::Fork, Errno::last())),
+            0 => self.become_child(world, &then, write.as_raw_fd()),
+            pid => Ok(Started { pid: Pid::from_raw(pid), progress: Progress(File::from(read)) }),
+        }
+    }
+
+    /// The child's side. Async-signal-safe up to the exec: no allocation, no lock, no log.
+    fn become_child(&mut self, world: &World, then: &Then<'_>, report: RawFd) -> ! {
+        let failed = match (self.is_step, self.placement) {
+            (true, _) => self.stand_as_step(world),
+            (false, Placement::NewSession) => {
+                // SAFETY: it takes nothing.
+                let result = unsafe { libc::setsid() };
+                tty::take_over();
+                result
+            }
+            (false, Placement::NewGroup) => {
+                let result = lead_group();
+                tty::come_to_the_foreground();
+                result
+            }
+            (false, Placement::OurGroup) => 0,
+        };
+        if failed < 0 {
+            give_up(report, Stage::Group);
+        }
+        if world.children_ignored {
+            set_children_ignored(true);
+        }
+        self.environment.name_listener();
+        set_mask(world.mask);
+        match then {
+            Then::Builtin(work) => {
+                // Ours and the command's descriptors are none of its business, and an open pipe of ours would keep
+                // us waiting for a program.
+                // SAFETY: it takes no pointers; where it is missing they stay open for the step's short life.
+                unsafe {
+                    libc::syscall(libc::SYS_close_range, libc::STDERR_FILENO.saturating_add(1), u32::MAX, 0)
+                };
+                let status = builtin::run(work);
+                exit_now(c_int::from(status.code()))
+            }
+            Then::Exec => {
+                let (arguments, environment) = (self.arguments.array.as_ptr(), self.environment.as_ptr());
+                // execvp(3): PATH, and /bin/sh for a script without #!. The C library's does it without allocating.
+                // SAFETY: NUL-terminated strings in NUL-terminated arrays, alive until this returns.
+                unsafe { libc::execvpe(self.program.as_ptr(), arguments, environment) };
+                give_up(report, Stage::Exec)
+            }
+        }
+    }
+
+    fn stand_as_step(&self, world: &World) -> c_int {
+        let result = lead_group();
+        if let Some(directory) = &world.working_directory {
+            // We left it for the root; where it has gone meanwhile the root it is.
+            // SAFETY: a NUL-terminated string.
+            unsafe { libc::chdir(directory.as_ptr()) };
+        }
+        if let Some(null) = &self.null {
+            // SAFETY: it takes no pointers.
+            unsafe { libc::dup2(null.as_raw_fd(), libc::STDIN_FILENO) };
+        }
+        result
+    }
+}
+
+fn lead_group() -> c_int {
+    // SAFETY: it takes no pointers.
+    unsafe { libc::setpgid(0, 0) }
+}
+
+/// Tells the parent why, and ends. Async-signal-safe.
+fn give_up(report: RawFd, stage: Stage) -> ! {
+    let [a, b, c, d] = Errno::last_raw().to_ne_bytes();
+    let bytes: [u8; REPORT_SIZE] = [stage as u8, a, b, c, d];
+    // SAFETY: the pointer and the length are those of the array; so few bytes into an empty pipe never block.
+    unsafe { libc::write(report, bytes.as_ptr().cast(), bytes.len()) };
+    exit_now(c_int::from(crate::outcome::ExitStatus::NOT_FOUND.code()))
+}
+
+/// Ends without running anything of the parent's.
+fn exit_now(status: c_int) -> ! {
+    // SAFETY: it does not return.
+    unsafe { libc::_exit(status) }
+}
+
+fn failure(stage: Stage, errno: Errno) -> Failure {
+    Failure { stage, errno }
+}
+
+/// The environment of a child: ours, entry by entry, with some entries replaced or added.
+struct Environment {
+    /// Keeps the added strings in place.
+    _added: Vec<CString>,
+    array: Vec<*const c_char>,
+    /// Where the child writes its own PID, `LISTEN_PID=` before it.
+    listener: Option<Listener>,
+}
+
+struct Listener {
+    text: Box<[u8; 24]>,
+    digits_begin: usize,
+}
+
+impl Environment {
+    fn of_ours(variables: &[(&str, OsString)], listener_prefix: Option<&[u8]>) -> Self {
+        let added: Vec<CString> = variables
+            .iter()
+            .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
+            .collect();
+        let replaced = |entry: &CStr| {
+            let is = |prefix: &[u8]| entry.to_bytes().starts_with(prefix);
+            variables.iter().any(|(name, _)| is([name.as_bytes(), b"="].concat().as_slice()))
+                || listener_prefix.is_some_and(is)
+        };
+        let listener = listener_prefix.map(|prefix| {
+            let mut text = Box::new([0_u8; 24]);
+            text.iter_mut().zip(prefix).for_each(|(to, from)| *to = *from);
+            Listener { text, digits_begin: prefix.len() }
+        });
+        let mut array: Vec<*const c_char> =
+            our_entries().filter(|entry| !replaced(entry)).map(CStr::as_ptr).collect();
+        array.extend(added.iter().map(|entry| entry.as_ptr()));
+        array.extend(listener.iter().map(|listener| listener.text.as_ptr().cast::<c_char>()));
+        array.push(ptr::null());
+        Self { _added: added, array, listener }
+    }
+
+    fn as_ptr(&self) -> *const *const c_char {
+        self.array.as_ptr()
+    }
+
+    /// In the child: writes its PID behind `LISTEN_PID=` (sd_listen_fds(3)). Async-signal-safe.
+    fn name_listener(&mut self) {
+        let Some(listener) = &mut self.listener else { return };
+        // SAFETY: it takes nothing.
+        let mut rest = u32::try_from(unsafe { libc::getpid() }).unwrap_or(0);
+        let mut digits = [0_u8; 10];
+        let mut length: usize = 0;
+        for digit in &mut digits {
+            *digit = u8::try_from(rest.checked_rem(10).unwrap_or(0)).unwrap_or(0).saturating_add(b'0');
+            rest = rest.checked_div(10).unwrap_or(0);
+            length = length.saturating_add(1);
+            if rest == 0 {
+                break;
+            }
+        }
+        let places = listener.text.iter_mut().skip(listener.digits_begin);
+        places.zip(digits.iter().take(length).rev()).for_each(|(to, from)| *to = *from);
+    }
+}
+
+/// The entries of our own environment.
+fn our_entries() -> impl Iterator<Item = &'static CStr> {
+    // SAFETY: nothing in this program changes the environment.
+    let mut next = unsafe { environ };
+    std::iter::from_fn(move || {
+        if next.is_null() {
+            return None;
+        }
+        // SAFETY: not past the null entry that ends the array, for that ends this too.
+        let entry = unsafe { *next };
+        if entry.is_null() {
+            return None;
+        }
+        // SAFETY: the next entry is there, if only the null one.
+        next = unsafe { next.add(1) };
+        // SAFETY: a NUL-terminated string that lives as long as the process.
+        Some(unsafe { CStr::from_ptr(entry) })
+    })
+}
+
+fn listen_pid_is_ours() -> bool {
+    std::env::var("LISTEN_PID").is_ok_and(|pid| pid == nix::unistd::getpid().to_string())
+}
+
+/// Says why a program could not be executed, with what is behind an error that names the wrong file.
+pub fn explain(program: &OsStr, failure: Failure) -> String {
+    let Failure { stage, errno } = failure;
+    match (stage, errno) {
+        (Stage::Fork, _) => format!("no process for {program:?} could be made: {}", errno.desc()),
+        (Stage::Group, _) => {
+            format!("no session or process group for {program:?} could be made: {}", errno.desc())
+        }
+        (Stage::Exec, Errno::ENOENT) => explain_not_found(program),
+        (Stage::Exec, Errno::EACCES) if Path::new(program).is_dir() => format!("{program:?} is a directory"),
+        (Stage::Exec, Errno::EACCES) => {
+            format!(
+                "{program:?} cannot be executed: permission denied: look at its mode, its directories and noexec mounts"
+            )
+        }
+        (Stage::Exec, Errno::ENOEXEC) => {
+            format!("{program:?} is no program for this machine: look at its architecture")
+        }
+        (Stage::Exec, _) => format!("{program:?} cannot be executed: {}", errno.desc()),
+    }
+}
+
+/// exec says ENOENT of the program when it is a script's interpreter or a dynamic program's loader that is
+/// missing (execve(2), "ERRORS").
+fn explain_not_found(program: &OsStr) -> String {
+    if !program.as_bytes().contains(&b'/') {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        return format!("{program:?} was not found in PATH {path:?}");
+    }
+    let mut head = [0_u8; 256];
+    let length = match File::open(program).and_then(|mut file| file.read(&mut head)) {
+        Ok(length) => length,
+        Err(_) => return format!("{program:?} was not found"),
+    };
+    let head = head.get(..length).unwrap_or_default();
+    if let Some(line) = head.strip_prefix(b"#!") {
+        let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
+        let interpreter = line.split(u8::is_ascii_whitespace).next().unwrap_or_default();
+        let windows = if line.ends_with(b"\r") { ": the script has Windows line ends" } else { "" };
+        return format!(
+            "the interpreter {:?} of {program:?} was not found{windows}",
+            OsStr::from_bytes(interpreter)
+        );
+    }
+    if head.starts_with(b"\x7fELF") {
+        return format!(
+            "the loader of {program:?} was not found: it is linked dynamically, and its libraries are not in the image"
+        );
+    }
+    format!("{program:?} was not found")
+}

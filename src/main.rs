@@ -1,0 +1,21 @@
+//! An init for containers whose subject is the graceful shutdown.
+#![no_main]
+
+use grace_init::cli::{self, Request};
+use grace_init::linux::entry::Origin;
+use grace_init::outcome::ExitStatus;
+use grace_init::{entry, log, report, runner};
+
+entry!(run);
+
+fn run(origin: Origin) -> ExitStatus {
+    match cli::read(origin.words.clone(), |name| std::env::var_os(name)) {
+        Ok(Request::Run(plan)) => {
+            log::begin(plan.log);
+            runner::run(*plan, &origin)
+        }
+        Ok(Request::Explain(plan)) => cli::Text::out(report::explain(&plan.shutdown)).print(),
+        Ok(Request::Print(text)) => text.print(),
+        Err(refusal) => refusal.print(),
+    }
+}

@@ -1,0 +1,762 @@
+//! The shutdown as a pure machine: events and the time go in, actions come out.
+//!
+//! It makes no system call and has no clock, so every rule is tested without waiting. The deadline is set once,
+//! at the first stop request, and nothing moves it later. After each event the timers that are due are worked
+//! off, the event first: a command that ended in time is never killed for a timer that came due with it.
+
+mod history;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use history::{History, Killed, MainEnd, Span, StepEnd, StepRecord, Trigger};
+
+use crate::outcome::{ExitStatus, Outcome, ZeroCodes};
+use crate::plan::{AfterFailure, Builtin, Leftovers, Placement, Plan, ShutdownPlan, Step, Work};
+use crate::signal::{Queued, Rewrite, Rewrites, Sender, Signal};
+use crate::time::{Deadline, Moment};
+
+/// What a step that is told to end has between SIGTERM and SIGKILL.
+pub const STEP_KILL_DELAY: Duration = Duration::from_millis(500);
+/// A SIGINT this long after another is a person who wants to get on; closer ones are one key or one broadcast.
+pub const IMPATIENCE: Duration = Duration::from_millis(500);
+/// How long after a stop signal whatever is still suspended is continued. Most commands are gone by then and
+/// spare us the search.
+pub const CONTINUE_DELAY: Duration = Duration::from_millis(50);
+/// How soon the survivors of a SIGKILL are looked for again: some were being forked meanwhile.
+pub const KILL_AGAIN: Duration = Duration::from_millis(50);
+
+/// A signal that we received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Received {
+    /// Which one.
+    pub signal: Signal,
+    /// Who sent it.
+    pub sender: Sender,
+    /// What was queued with it.
+    pub queued: Option<Queued>,
+    /// The terminal sent it to the command as well.
+    pub command_has_it: bool,
+}
+
+/// A step of one of the two chains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StepId {
+    /// Which chain.
+    pub chain: Chain,
+    /// Its place in the chain, from 0.
+    pub index: usize,
+}
+
+/// The two chains of steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// Before the stop signal.
+    PreStop,
+    /// After everything has gone.
+    PostStop,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A signal came.
+    Received(Received),
+    /// The command ended; `last` says that no other child is left.
+    MainEnded {
+        /// How.
+        outcome: Outcome,
+        /// No child is left.
+        last: bool,
+    },
+    /// A step's own process ended, or could not be started.
+    StepEnded {
+        /// Which step.
+        id: StepId,
+        /// How.
+        end: StepEnd,
+        /// No child is left.
+        last: bool,
+    },
+    /// No child is left.
+    NoChildren,
+    /// Time has passed.
+    Tick,
+}
+
+/// What the runner is to do, in this order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Send this to the command's group, or with `--single-child` to the command; received as the other.
+    Relay(Signal, Received),
+    /// Suspend ourselves, as a job does that got a stop from its terminal.
+    SuspendSelf,
+    /// Send a stop signal to the command's group, or with `--single-child` to the command.
+    Stop(Signal),
+    /// Send a signal to the command alone.
+    SignalCommand(Signal),
+    /// Continue whatever of ours is suspended, so that it can act on its signals.
+    ContinueSuspended,
+    /// Start a step.
+    StartStep(StepId),
+    /// SIGTERM to a step's process group.
+    TermStep(StepId),
+    /// SIGKILL to all that is left of a step and what it started.
+    KillStep(StepId),
+    /// SIGTERM to the command's group, which may have members that are not our descendants.
+    TermGroup,
+    /// SIGTERM to every descendant that is not in the command's group, and to that too unless it just had it.
+    TermLeftovers {
+        /// The command's group had SIGTERM already.
+        group_has_it: bool,
+    },
+    /// SIGKILL to every descendant.
+    KillAll,
+    /// Say something.
+    Tell(Notice),
+    /// Leave with this status.
+    Leave(ExitStatus),
+}
+
+/// What is worth saying; the runner logs it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// A signal was not relayed, because a rule drops it or because the command has it already.
+    NotRelayed(Received),
+    /// A stop signal was repeated and changes nothing.
+    Repeated(Received),
+    /// The shutdown begins.
+    StopRequested(Received),
+    /// A phase begins.
+    Entered(Phase),
+    /// The command ended.
+    MainEnded(Outcome),
+    /// A step ended.
+    StepEnded(StepId, StepEnd),
+    /// The rest of the chain is left out, from this step on.
+    ChainCut(StepId),
+    /// Descendants were still there when the reserve was nearly used.
+    GaveUp,
+}
+
+/// A phase of the run, without its data: what people and programs are shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The command runs.
+    Running,
+    /// A stop was requested; the command goes on serving.
+    Draining,
+    /// The pre-stop chain runs.
+    PreStop,
+    /// The command has its stop signal.
+    Stopping,
+    /// The command has gone, its leftovers have SIGTERM.
+    Clearing,
+    /// Everything gets SIGKILL.
+    Killing,
+    /// The post-stop chain runs.
+    PostStop,
+    /// Nothing is left to do.
+    Done,
+}
+
+impl Phase {
+    /// The word for it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Running => "running",
+            Self::Draining => "drain",
+            Self::PreStop => "pre-stop",
+            Self::Stopping => "stop",
+            Self::Clearing => "leftovers",
+            Self::Killing => "kill",
+            Self::PostStop => "post-stop",
+            Self::Done => "done",
+        }
+    }
+}
+
+/// A phase with what it needs to know.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Draining { until: Moment },
+    PreStop { step: usize, progress: StepProgress },
+    Stopping { rung: usize, until: Deadline, nudge: Deadline },
+    Clearing { until: Deadline, nudge: Deadline },
+    Killing { again: Moment, leave_by: Deadline },
+    PostStop { step: usize, limit: Deadline },
+    Done,
+}
+
+/// How far the current pre-stop step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StepProgress {
+    /// It may run until then.
+    Runs { until: Deadline },
+    /// It was told to end; the chain goes on when it has, at the latest then.
+    Ends { until: Moment },
+}
+
+/// The stop request, and the moments that follow from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stop {
+    received: Received,
+    /// When everything that is left gets SIGKILL.
+    deadline: Deadline,
+    /// When the chain must be over.
+    chain_end: Deadline,
+    /// When we leave whatever is left.
+    leave_by: Deadline,
+    last_interrupt: Option<Moment>,
+}
+
+/// The machine.
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    plan: ShutdownPlan,
+    rewrites: Rewrites,
+    zero_codes: ZeroCodes,
+    relays_to_group: bool,
+    suspends_itself: bool,
+    state: State,
+    stop: Option<Stop>,
+    main: Option<Outcome>,
+    /// Waiting has said that no child is left, and none was started since.
+    alone: bool,
+    /// The command's group had SIGTERM as its last stop signal.
+    group_has_term: bool,
+    /// Steps that were told to end, and when what is left of them is killed.
+    ending_steps: Vec<(StepId, Moment)>,
+    history: History,
+    actions: Vec<Action>,
+}
+
+impl Shutdown {
+    /// A machine for this plan, with the command just started.
+    pub fn new(plan: &Plan, now: Moment) -> Self {
+        Self {
+            plan: plan.shutdown.clone(),
+            rewrites: plan.rewrites.clone(),
+            zero_codes: plan.zero_codes.clone(),
+            relays_to_group: plan.relay == crate::plan::RelayTo::Group,
+            // tini leaves its own suspension to the shell's process group.
+            suspends_itself: plan.placement != Placement::NewGroup,
+            state: State::Running,
+            stop: None,
+            main: None,
+            alone: false,
+            group_has_term: false,
+            ending_steps: Vec::new(),
+            history: History::new(now),
+            actions: Vec::new(),
+        }
+    }
+
+    /// The phase that it is in.
+    pub fn phase(&self) -> Phase {
+        match self.state {
+            State::Running => Phase::Running,
+            State::Draining { .. } => Phase::Draining,
+            State::PreStop { .. } => Phase::PreStop,
+            State::Stopping { .. } => Phase::Stopping,
+            State::Clearing { .. } => Phase::Clearing,
+            State::Killing { .. } => Phase::Killing,
+            State::PostStop { .. } => Phase::PostStop,
+            State::Done => Phase::Done,
+        }
+    }
+
+    /// What has happened so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// The step that `id` means.
+    pub fn step(&self, id: StepId) -> Option<&Step> {
+        match id.chain {
+            Chain::PreStop => self.plan.pre_stop.get(id.index),
+            Chain::PostStop => self.plan.post_stop.get(id.index),
+        }
+    }
+
+    /// When SIGKILL comes, once a stop was requested.
+    pub fn deadline(&self) -> Deadline {
+        self.stop.map_or(Deadline::Never, |stop| stop.deadline)
+    }
+
+    /// Remembers the processes that were still there when the command had gone.
+    pub fn found_leftovers(&mut self, count: usize) {
+        self.history.leftovers = self.history.leftovers.max(count);
+    }
+
+    /// Remembers a process that got SIGKILL.
+    pub fn killed(&mut self, process: String) {
+        self.history.killed.push(process);
+    }
+
+    /// When [`Event::Tick`] is due next.
+    pub fn next_due(&self) -> Deadline {
+        let deadline = self.deadline();
+        let own = match self.state {
+            State::Running | State::Done => Deadline::Never,
+            State::Draining { until } => Deadline::At(until).min(deadline),
+            State::PreStop { progress, .. } => {
+                let step = match progress {
+                    StepProgress::Runs { until } => until,
+                    StepProgress::Ends { until } => Deadline::At(until),
+                };
+                step.min(self.stop.map_or(Deadline::Never, |stop| stop.chain_end))
+            }
+            State::Stopping { until, nudge, .. } => until.min(nudge).min(deadline),
+            State::Clearing { until, nudge } => until.min(nudge),
+            State::Killing { again, leave_by } => Deadline::At(again).min(leave_by),
+            State::PostStop { limit, .. } => limit,
+        };
+        self.ending_steps.iter().fold(own, |due, (_, kill)| due.min(Deadline::At(*kill)))
+    }
+
+    /// Takes one event at the time `now` and says what to do.
+    pub fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
+        match event {
+            Event::Received(received) => self.received(received, now),
+            Event::MainEnded { outcome, last } => {
+                self.alone |= last;
+                self.main_ended(outcome, now);
+            }
+            Event::StepEnded { id, end, last } => {
+                self.alone |= last;
+                self.step_ended(id, end, now);
+            }
+            Event::NoChildren => self.alone = true,
+            Event::Tick => {}
+        }
+        self.nobody_left(now);
+        self.work_off_timers(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    fn received(&mut self, received: Received, now: Moment) {
+        let rewritten = self.rewrites.apply(received.signal);
+        if self.plan.stop_on.contains(received.signal) && rewritten != Rewrite::Drop {
+            return self.stop_signal(received, now);
+        }
+        match rewritten {
+            Rewrite::To(signal) if signal != received.signal || !received.command_has_it => {
+                self.actions.push(Action::Relay(signal, received));
+            }
+            Rewrite::To(_) | Rewrite::Drop => self.tell(Notice::NotRelayed(received)),
+        }
+        if self.suspends_itself && received.signal.suspends_a_job() {
+            self.actions.push(Action::SuspendSelf);
+        }
+    }
+
+    fn stop_signal(&mut self, received: Received, now: Moment) {
+        let Some(stop) = &mut self.stop else { return self.request_stop(received, now) };
+        if received.signal == Signal::INT {
+            let impatient = stop.last_interrupt.is_some_and(|last| now.since(last) >= IMPATIENCE);
+            stop.last_interrupt = Some(now);
+            if impatient {
+                return self.move_on(now);
+            }
+        }
+        self.tell(Notice::Repeated(received));
+    }
+
+    fn request_stop(&mut self, received: Received, now: Moment) {
+        let deadline = Deadline::after(now, self.plan.budget());
+        // An eighth of the reserve stays for our own exit.
+        let for_the_end =
+            self.plan.reserve.saturating_sub(self.plan.reserve.checked_div(8).unwrap_or_default());
+        let stop = Stop {
+            received,
+            deadline,
+            chain_end: deadline.before(self.plan.stop_window),
+            leave_by: deadline.later(for_the_end),
+            last_interrupt: (received.signal == Signal::INT).then_some(now),
+        };
+        self.stop = Some(stop);
+        self.history.trigger = Some(Trigger { signal: received.signal, sender: received.sender, at: now });
+        self.tell(Notice::StopRequested(received));
+        match &mut self.state {
+            State::Running if self.plan.drain > Duration::ZERO => {
+                self.enter(State::Draining { until: now.after(self.plan.drain) }, now);
+            }
+            State::Running => self.begin_chain(now),
+            // The command had ended by itself: what is left to do is only bounded anew, and never later.
+            State::Clearing { until, .. } => *until = until.min(stop.deadline),
+            State::Killing { leave_by, .. } => *leave_by = leave_by.min(stop.leave_by),
+            State::PostStop { limit, .. } => *limit = limit.min(stop.leave_by),
+            State::Draining { .. } | State::PreStop { .. } | State::Stopping { .. } | State::Done => {}
+        }
+    }
+
+    /// A person does not want to wait for the end of this phase.
+    fn move_on(&mut self, now: Moment) {
+        match self.state {
+            State::Draining { .. } => self.begin_chain(now),
+            State::PreStop { step, progress } => self.cut_chain(step, progress, now),
+            State::Stopping { rung, .. } => self.next_rung(rung, now),
+            State::Clearing { .. } => self.begin_killing(now),
+            State::PostStop { step, .. } => self.cut_post_stop(step, now),
+            State::Running | State::Killing { .. } | State::Done => {}
+        }
+    }
+
+    fn main_ended(&mut self, outcome: Outcome, now: Moment) {
+        if self.main.is_some() {
+            return;
+        }
+        self.main = Some(outcome);
+        self.history.main = Some(MainEnd { outcome, at: now, phase: self.phase() });
+        self.tell(Notice::MainEnded(outcome));
+        match self.state {
+            State::Running => match self.plan.leftovers {
+                Leftovers::Wait(_) => self.begin_clearing(now),
+                Leftovers::TermAndLeave => {
+                    self.actions.push(Action::TermGroup);
+                    self.finish(now);
+                }
+                Leftovers::Leave => self.finish(now),
+            },
+            State::Draining { .. } => self.begin_chain(now),
+            State::Stopping { .. } => self.begin_clearing(now),
+            State::PreStop { .. }
+            | State::Clearing { .. }
+            | State::Killing { .. }
+            | State::PostStop { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn step_ended(&mut self, id: StepId, end: StepEnd, now: Moment) {
+        self.record_step(id, end.clone(), now);
+        match (self.state, id.chain) {
+            (State::PreStop { step, progress }, Chain::PreStop) if step == id.index => {
+                let overdue = matches!(progress, StepProgress::Ends { .. });
+                let failed = overdue || end != StepEnd::Ended(Outcome::Exited(0));
+                self.after_step(step, failed, now);
+            }
+            (State::PostStop { step, limit }, Chain::PostStop) if step == id.index => {
+                self.start_post_stop(step.saturating_add(1), limit, now);
+            }
+            (
+                State::Running
+                | State::Draining { .. }
+                | State::PreStop { .. }
+                | State::Stopping { .. }
+                | State::Clearing { .. }
+                | State::Killing { .. }
+                | State::PostStop { .. }
+                | State::Done,
+                Chain::PreStop | Chain::PostStop,
+            ) => {}
+        }
+    }
+
+    /// Goes on when the last child has gone.
+    fn nobody_left(&mut self, now: Moment) {
+        if !self.alone {
+            return;
+        }
+        self.ending_steps.clear();
+        match self.state {
+            State::Clearing { .. } | State::Killing { .. } => self.begin_post_stop(now),
+            State::Running
+            | State::Draining { .. }
+            | State::PreStop { .. }
+            | State::Stopping { .. }
+            | State::PostStop { .. }
+            | State::Done => {}
+        }
+    }
+
+    fn work_off_timers(&mut self, now: Moment) {
+        let due: Vec<StepId> =
+            self.ending_steps.iter().filter(|(_, kill)| now >= *kill).map(|(id, _)| *id).collect();
+        self.ending_steps.retain(|(_, kill)| now < *kill);
+        self.actions.extend(due.into_iter().map(Action::KillStep));
+        // Each turn moves to a later state, rung or step, so this ends.
+        while self.work_off_one(now) {}
+    }
+
+    /// Works off one due timer of the current state; false when none is due.
+    fn work_off_one(&mut self, now: Moment) -> bool {
+        let chain_end = self.stop.map_or(Deadline::Never, |stop| stop.chain_end);
+        match &mut self.state {
+            State::Running | State::Done => return false,
+            State::Draining { until } => {
+                if now < *until {
+                    return false;
+                }
+                self.begin_chain(now);
+            }
+            State::PreStop { step, progress } => {
+                let (step, progress) = (*step, *progress);
+                match progress {
+                    StepProgress::Runs { .. } | StepProgress::Ends { .. } if chain_end.reached(now) => {
+                        self.cut_chain(step, progress, now);
+                    }
+                    StepProgress::Runs { until } if until.reached(now) => {
+                        let until = self.end_step(StepId { chain: Chain::PreStop, index: step }, now);
+                        self.state = State::PreStop { step, progress: StepProgress::Ends { until } };
+                    }
+                    StepProgress::Ends { until } if now >= until => self.after_step(step, true, now),
+                    StepProgress::Runs { .. } | StepProgress::Ends { .. } => return false,
+                }
+            }
+            State::Stopping { rung, until, nudge } => {
+                let (rung, until) = (*rung, *until);
+                if self.stop.is_some_and(|stop| stop.deadline.reached(now)) {
+                    self.begin_killing(now);
+                } else if until.reached(now) {
+                    self.next_rung(rung, now);
+                } else if nudge.reached(now) {
+                    *nudge = Deadline::Never;
+                    self.actions.push(Action::ContinueSuspended);
+                } else {
+                    return false;
+                }
+            }
+            State::Clearing { until, nudge } => {
+                if until.reached(now) {
+                    self.begin_killing(now);
+                } else if nudge.reached(now) {
+                    *nudge = Deadline::Never;
+                    self.actions.push(Action::ContinueSuspended);
+                } else {
+                    return false;
+                }
+            }
+            State::Killing { again, leave_by } => {
+                if leave_by.reached(now) {
+                    self.tell(Notice::GaveUp);
+                    self.finish(now);
+                } else if now >= *again {
+                    *again = now.after(KILL_AGAIN);
+                    self.actions.push(Action::KillAll);
+                } else {
+                    return false;
+                }
+            }
+            State::PostStop { step, limit } => {
+                let step = *step;
+                if !limit.reached(now) {
+                    return false;
+                }
+                self.cut_post_stop(step, now);
+            }
+        }
+        true
+    }
+
+    fn begin_chain(&mut self, now: Moment) {
+        self.start_pre_stop(0, now);
+    }
+
+    /// Starts the pre-stop step `index`, or stops the command when there is none.
+    fn start_pre_stop(&mut self, index: usize, now: Moment) {
+        let chain_end = self.stop.map_or(Deadline::Never, |stop| stop.chain_end);
+        let mut index = index;
+        loop {
+            let id = StepId { chain: Chain::PreStop, index };
+            let Some(step) = self.plan.pre_stop.get(index) else { return self.begin_stopping(now) };
+            if chain_end.reached(now) {
+                self.tell(Notice::ChainCut(id));
+                self.skip_steps_from(id, now);
+                return self.begin_stopping(now);
+            }
+            let until = Deadline::after(now, self.plan.step_timeout).min(chain_end);
+            let at_once = match step.work {
+                Work::Builtin(Builtin::Signal(signal)) => Some(signal),
+                Work::Builtin(
+                    Builtin::Sleep(_) | Builtin::Http(_) | Builtin::WaitFile(_) | Builtin::WaitPortIdle(_),
+                )
+                | Work::Program(_) => None,
+            };
+            self.enter(State::PreStop { step: index, progress: StepProgress::Runs { until } }, now);
+            self.history.step_started(id, now);
+            let Some(signal) = at_once else {
+                self.alone = false;
+                self.actions.push(Action::StartStep(id));
+                return;
+            };
+            // It needs no process and no time, so it is done here.
+            let failed = self.main.is_some();
+            let end = if failed {
+                StepEnd::NotStarted("the command has gone".to_owned())
+            } else {
+                self.actions.push(Action::SignalCommand(signal));
+                StepEnd::Ended(Outcome::Exited(0))
+            };
+            self.record_step(id, end, now);
+            index = index.saturating_add(1);
+            if failed && self.plan.after_failure == AfterFailure::Skip {
+                self.skip_steps_from(StepId { chain: Chain::PreStop, index }, now);
+                return self.begin_stopping(now);
+            }
+        }
+    }
+
+    fn after_step(&mut self, step: usize, failed: bool, now: Moment) {
+        let next = step.saturating_add(1);
+        if failed && self.plan.after_failure == AfterFailure::Skip && next < self.plan.pre_stop.len() {
+            let id = StepId { chain: Chain::PreStop, index: next };
+            self.tell(Notice::ChainCut(id));
+            self.skip_steps_from(id, now);
+            return self.begin_stopping(now);
+        }
+        self.start_pre_stop(next, now);
+    }
+
+    /// Tells a step to end and remembers when to kill what is left of it.
+    fn end_step(&mut self, id: StepId, now: Moment) -> Moment {
+        let kill = now.after(STEP_KILL_DELAY);
+        self.actions.push(Action::TermStep(id));
+        self.ending_steps.push((id, kill));
+        self.record_step(id, StepEnd::Overdue, now);
+        kill
+    }
+
+    /// Ends the chain where it is.
+    fn cut_chain(&mut self, step: usize, progress: StepProgress, now: Moment) {
+        match progress {
+            StepProgress::Runs { .. } => {
+                self.end_step(StepId { chain: Chain::PreStop, index: step }, now);
+            }
+            StepProgress::Ends { .. } => {}
+        }
+        let next = StepId { chain: Chain::PreStop, index: step.saturating_add(1) };
+        if next.index < self.plan.pre_stop.len() {
+            self.tell(Notice::ChainCut(next));
+            self.skip_steps_from(next, now);
+        }
+        self.begin_stopping(now);
+    }
+
+    fn begin_stopping(&mut self, now: Moment) {
+        if self.main.is_some() { self.begin_clearing(now) } else { self.start_rung(0, now) }
+    }
+
+    /// Sends the signal of rung `rung`, which is there.
+    fn start_rung(&mut self, rung: usize, now: Moment) {
+        let Some(stop) = self.stop else { return };
+        let last = rung.saturating_add(1) >= self.plan.ladder.len();
+        let given = self.plan.ladder.get(rung).copied();
+        let wait = given.and_then(|given| given.wait).filter(|_| !last);
+        let until = Deadline::after(now, wait).min(stop.deadline);
+        self.enter(State::Stopping { rung, until, nudge: Deadline::At(now.after(CONTINUE_DELAY)) }, now);
+        let signal = match (given, self.rewrites.apply(stop.received.signal)) {
+            (Some(given), _) => given.signal,
+            (None, Rewrite::To(signal)) => signal,
+            (None, Rewrite::Drop) => return,
+        };
+        self.group_has_term = signal == Signal::TERM && self.relays_to_group;
+        self.history.stop_signals.push(signal);
+        if !(stop.received.command_has_it && stop.received.signal == signal) {
+            self.actions.push(Action::Stop(signal));
+        }
+    }
+
+    fn next_rung(&mut self, rung: usize, now: Moment) {
+        let next = rung.saturating_add(1);
+        if next < self.plan.ladder.len() { self.start_rung(next, now) } else { self.begin_killing(now) }
+    }
+
+    /// The command has gone: its other processes are next.
+    fn begin_clearing(&mut self, now: Moment) {
+        if self.alone {
+            return self.begin_post_stop(now);
+        }
+        let until = match (self.stop, self.plan.leftovers) {
+            (Some(stop), _) => stop.deadline,
+            (None, Leftovers::Wait(wait)) => Deadline::after(now, wait),
+            (None, Leftovers::TermAndLeave | Leftovers::Leave) => Deadline::At(now),
+        };
+        self.enter(State::Clearing { until, nudge: Deadline::At(now.after(CONTINUE_DELAY)) }, now);
+        self.actions.push(Action::TermLeftovers { group_has_it: self.group_has_term });
+    }
+
+    fn begin_killing(&mut self, now: Moment) {
+        let leave_by = match self.stop.map(|stop| stop.leave_by) {
+            Some(Deadline::At(leave_by)) => Deadline::At(leave_by),
+            Some(Deadline::Never) | None => Deadline::At(now.after(self.plan.reserve)),
+        };
+        // A person may get here before the deadline; what is reserved counts from now.
+        self.enter(State::Killing { again: now.after(KILL_AGAIN), leave_by }, now);
+        self.actions.push(Action::KillAll);
+    }
+
+    fn begin_post_stop(&mut self, now: Moment) {
+        let limit = match self.stop {
+            Some(stop) => stop.leave_by,
+            None => Deadline::after(now, self.plan.budget()),
+        };
+        self.start_post_stop(0, limit, now);
+    }
+
+    fn start_post_stop(&mut self, index: usize, limit: Deadline, now: Moment) {
+        if index >= self.plan.post_stop.len() {
+            return self.finish(now);
+        }
+        let id = StepId { chain: Chain::PostStop, index };
+        self.enter(State::PostStop { step: index, limit }, now);
+        if limit.reached(now) {
+            self.tell(Notice::ChainCut(id));
+            self.skip_steps_from(id, now);
+            return self.finish(now);
+        }
+        self.history.step_started(id, now);
+        self.alone = false;
+        self.actions.push(Action::StartStep(id));
+    }
+
+    fn cut_post_stop(&mut self, step: usize, now: Moment) {
+        let id = StepId { chain: Chain::PostStop, index: step };
+        self.record_step(id, StepEnd::Overdue, now);
+        self.skip_steps_from(StepId { index: step.saturating_add(1), ..id }, now);
+        self.finish(now);
+    }
+
+    fn finish(&mut self, now: Moment) {
+        if !self.alone && matches!(self.plan.leftovers, Leftovers::Wait(_)) {
+            // What a post-stop step left behind, and what would not die: a subreaper's children would survive it.
+            self.actions.push(Action::KillAll);
+        }
+        let status = self.main.map_or(ExitStatus::KILLED, Outcome::status);
+        self.enter(State::Done, now);
+        self.actions.push(Action::Leave(self.zero_codes.apply(status)));
+    }
+
+    fn record_step(&mut self, id: StepId, end: StepEnd, now: Moment) {
+        if self.history.step_ended(id, end.clone(), now) {
+            self.tell(Notice::StepEnded(id, end));
+        }
+    }
+
+    fn skip_steps_from(&mut self, id: StepId, now: Moment) {
+        let steps = match id.chain {
+            Chain::PreStop => self.plan.pre_stop.len(),
+            Chain::PostStop => self.plan.post_stop.len(),
+        };
+        for index in id.index..steps {
+            self.history.step_skipped(StepId { index, ..id }, now);
+        }
+    }
+
+    fn enter(&mut self, state: State, now: Moment) {
+        let before = self.phase();
+        self.state = state;
+        let phase = self.phase();
+        if phase != before {
+            self.history.entered(phase, now);
+            self.tell(Notice::Entered(phase));
+        }
+    }
+
+    fn tell(&mut self, notice: Notice) {
+        self.actions.push(Action::Tell(notice));
+    }
+}
