@@ -92,7 +92,7 @@ impl Runner {
             warn!(%errno, "cannot adopt orphans: processes that leave the command's tree will not be waited for");
         }
         if !is_pid_1 && plan.adopt == Adopt::Nothing {
-            debug!("not PID 1: orphans go to another process");
+            warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
         }
         let world = World::of(origin);
         if plan.placement == Placement::NewSession {
@@ -214,7 +214,11 @@ impl Runner {
                 }
                 Reaped::Child(pid, outcome) => {
                     self.orphans_reaped = self.orphans_reaped.saturating_add(1);
-                    debug!(pid = pid.as_raw(), "reaped an orphan, which {outcome}");
+                    if self.plan.warn_of_orphans {
+                        warn!(pid = pid.as_raw(), "reaped an orphan, which {outcome}");
+                    } else {
+                        debug!(pid = pid.as_raw(), "reaped an orphan, which {outcome}");
+                    }
                 }
                 Reaped::NoneEnded => {
                     more = false;
@@ -321,9 +325,9 @@ impl Runner {
                 Action::StartStep(id) => self.start_step(id),
                 Action::TermStep(id) => self.term_step(id),
                 Action::KillStep(id) => self.kill_step(id),
-                Action::TermGroup => {
+                Action::LastToGroup(signal) => {
                     // The group's number may be nobody's by now, but nobody else's: PIDs come round last.
-                    let _ = signals::send(Target::Group(self.main.pid), Signal::TERM);
+                    let _ = signals::send(Target::Group(self.main.pid), signal);
                 }
                 Action::TermLeftovers { group_has_it } => self.term_leftovers(group_has_it),
                 Action::KillAll => self.kill_all(),
@@ -500,7 +504,7 @@ impl Runner {
         };
         self.machine.found_leftovers(all.count());
         if all.count() > 0 {
-            debug!(processes = all.count(), "the command left processes behind");
+            warn!(processes = all.count(), "the command left processes behind: waiting for them");
         }
         for process in all.iter().filter(|process| !group_has_it || process.group != self.main.pid) {
             self.send(Target::Process(process.pid), Signal::TERM);

@@ -27,6 +27,8 @@ pub struct Plan {
     pub rewrites: Rewrites,
     /// Whether to adopt the command's orphans when we are not PID 1.
     pub adopt: Adopt,
+    /// Whether each orphan that is reaped is worth a warning (tini's `-w`).
+    pub warn_of_orphans: bool,
     /// The signal to get when our own parent dies.
     pub parent_death_signal: Option<Signal>,
     /// The statuses to report as 0.

@@ -104,8 +104,8 @@ pub enum Action {
     TermStep(StepId),
     /// SIGKILL to all that is left of a step and what it started.
     KillStep(StepId),
-    /// SIGTERM to the command's group, which may have members that are not our descendants.
-    TermGroup,
+    /// Send this to the command's group, now that the command has gone; some of it may not descend from us.
+    LastToGroup(Signal),
     /// SIGTERM to every descendant that is not in the command's group, and to that too unless it just had it.
     TermLeftovers {
         /// The command's group had SIGTERM already.
@@ -416,7 +416,10 @@ impl Shutdown {
             State::Running => match self.plan.leftovers {
                 Leftovers::Wait(_) => self.begin_clearing(now),
                 Leftovers::TermAndLeave => {
-                    self.actions.push(Action::TermGroup);
+                    // dumb-init rewrites this one too (`forward_signal`).
+                    if let Rewrite::To(signal) = self.rewrites.apply(Signal::TERM) {
+                        self.actions.push(Action::LastToGroup(signal));
+                    }
                     self.finish(now);
                 }
                 Leftovers::Leave => self.finish(now),

@@ -38,7 +38,7 @@ fn word(action: &Action) -> Option<String> {
         Action::StartStep(id) => format!("start {}", step(id)),
         Action::TermStep(id) => format!("term {}", step(id)),
         Action::KillStep(id) => format!("kill {}", step(id)),
-        Action::TermGroup => "term group".to_owned(),
+        Action::LastToGroup(signal) => format!("last {signal}"),
         Action::TermLeftovers { group_has_it: true } => "term leftovers outside the group".to_owned(),
         Action::TermLeftovers { group_has_it: false } => "term leftovers".to_owned(),
         Action::KillAll => "kill all".to_owned(),
@@ -443,7 +443,7 @@ fn the_older_inits_only_relay_and_leave() {
         Ok(crate::cli::Request::Run(plan)) => *plan,
         other => panic!("{other:?}"),
     };
-    for (name, goodbye) in [("dumb-init", vec!["term group", "leave 3"]), ("tini", vec!["leave 3"])] {
+    for (name, goodbye) in [("dumb-init", vec!["last SIGTERM", "leave 3"]), ("tini", vec!["leave 3"])] {
         let mut run = Run { machine: Shutdown::new(&plan(name), at(0)), now: at(0), done: Vec::new() };
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");
