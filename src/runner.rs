@@ -431,7 +431,7 @@ impl Runner {
             ("GRACE_INIT_STEP", number(id).to_string().into()),
         ];
         if let Some(trigger) = history.trigger {
-            variables.push(("GRACE_INIT_SIGNAL", trigger.signal.to_string().into()));
+            variables.push(("GRACE_INIT_SIGNAL", trigger.request.signal().to_string().into()));
         }
         if let Some(remaining) = self.machine.deadline().remaining(self.clock.now()) {
             variables.push(("GRACE_INIT_REMAINING_MS", remaining.as_millis().to_string().into()));
@@ -562,8 +562,8 @@ impl Runner {
             Notice::Repeated(received) => {
                 debug!(signal = %received.signal, "a repeated stop signal changes nothing")
             }
-            Notice::StopRequested(received) => {
-                debug!(signal = %received.signal, sender = %received.sender, "the shutdown begins");
+            Notice::StopRequested(trigger) => {
+                debug!(signal = %trigger.request, sender = %trigger.sender, "the shutdown begins");
             }
             Notice::Entered(phase) => self.tell_phase(phase),
             Notice::MainEnded(outcome) => {
@@ -619,7 +619,7 @@ impl Runner {
         if told.is_worth_a_line() {
             match self.machine.history().trigger {
                 Some(trigger) => {
-                    info!(trigger = %trigger.sender, signal = %trigger.signal, elapsed_ms, exit_code, "{}", told.summary());
+                    info!(trigger = %trigger.sender, signal = %trigger.request.signal(), elapsed_ms, exit_code, "{}", told.summary());
                 }
                 None => info!(elapsed_ms, exit_code, "{}", told.summary()),
             }

@@ -118,7 +118,7 @@ impl<'a> Told<'a> {
     /// The summary line.
     pub fn summary(&self) -> String {
         let mut text = match self.history.trigger {
-            Some(trigger) => format!("stopped by {} from {}", trigger.signal, trigger.sender),
+            Some(trigger) => format!("stopped by {} from {}", trigger.request, trigger.sender),
             None => "the command ended by itself".to_owned(),
         };
         let _ = write!(text, " in {}", Measured(self.elapsed()));
@@ -208,7 +208,7 @@ impl<'a> Told<'a> {
         if self.is_worth_a_line() {
             let by = self.history.trigger.map_or_else(
                 || "the command ended by itself".to_owned(),
-                |trigger| format!("stopped by {} from {}", trigger.signal, trigger.sender),
+                |trigger| format!("stopped by {} from {}", trigger.request, trigger.sender),
             );
             line(&mut text, format_args!("{by}; {}; exit status {}", self.command_ended(), self.status));
         }

@@ -11,12 +11,40 @@ use crate::time::Moment;
 /// Why the shutdown began.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trigger {
-    /// The signal that began it.
-    pub signal: Signal,
-    /// Who sent it.
+    /// How it was asked for.
+    pub request: StopRequest,
+    /// Who asked.
     pub sender: Sender,
     /// When it was read.
     pub at: Moment,
+}
+
+/// How a shutdown is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StopRequest {
+    /// By a signal of `--stop-on`.
+    Signal(Signal),
+    /// By `grace-init stop`.
+    Command,
+}
+
+impl StopRequest {
+    /// The stop signal where no ladder is given, before it is rewritten.
+    pub const fn signal(self) -> Signal {
+        match self {
+            Self::Signal(signal) => signal,
+            Self::Command => Signal::TERM,
+        }
+    }
+}
+
+impl fmt::Display for StopRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Signal(signal) => signal.fmt(f),
+            Self::Command => f.write_str("grace-init stop"),
+        }
+    }
 }
 
 /// One phase and its time.

@@ -10,7 +10,7 @@ mod tests;
 
 use std::time::Duration;
 
-pub use history::{History, Killed, MainEnd, Span, StepEnd, StepRecord, Trigger};
+pub use history::{History, Killed, MainEnd, Span, StepEnd, StepRecord, StopRequest, Trigger};
 
 use crate::outcome::{ExitStatus, Outcome, ZeroCodes};
 use crate::plan::{AfterFailure, Builtin, Leftovers, Placement, Plan, ShutdownPlan, Step, Work};
@@ -63,6 +63,8 @@ pub enum Chain {
 pub enum Event {
     /// A signal came.
     Received(Received),
+    /// This process asked for the shutdown by `grace-init stop`.
+    StopAsked(Sender),
     /// The command ended; `last` says that no other child is left.
     MainEnded {
         /// How.
@@ -127,7 +129,7 @@ pub enum Notice {
     /// A stop signal was repeated and changes nothing.
     Repeated(Received),
     /// The shutdown begins.
-    StopRequested(Received),
+    StopRequested(Trigger),
     /// A phase begins.
     Entered(Phase),
     /// The command ended.
@@ -202,7 +204,9 @@ enum StepProgress {
 /// The stop request, and the moments that follow from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Stop {
-    received: Received,
+    request: StopRequest,
+    /// The terminal sent the requesting signal to the command as well.
+    command_has_it: bool,
     /// When everything that is left gets SIGKILL.
     deadline: Deadline,
     /// When the chain must be over.
@@ -281,6 +285,18 @@ impl Shutdown {
         }
     }
 
+    /// Whether the drain and the pre-stop chain are over, so that only the stop itself is left.
+    pub fn is_prepared(&self) -> bool {
+        match self.state {
+            State::Running | State::Draining { .. } | State::PreStop { .. } => false,
+            State::Stopping { .. }
+            | State::Clearing { .. }
+            | State::Killing { .. }
+            | State::PostStop { .. }
+            | State::Done => true,
+        }
+    }
+
     /// When SIGKILL comes, once a stop was requested.
     pub fn deadline(&self) -> Deadline {
         self.stop.map_or(Deadline::Never, |stop| stop.deadline)
@@ -321,6 +337,7 @@ impl Shutdown {
     pub fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::Received(received) => self.received(received, now),
+            Event::StopAsked(sender) => self.stop_asked(sender, now),
             Event::MainEnded { outcome, last } => {
                 self.alone |= last;
                 self.main_ended(outcome, now);
@@ -354,7 +371,10 @@ impl Shutdown {
     }
 
     fn stop_signal(&mut self, received: Received, now: Moment) {
-        let Some(stop) = &mut self.stop else { return self.request_stop(received, now) };
+        let Some(stop) = &mut self.stop else {
+            let trigger = Trigger { request: StopRequest::Signal(received.signal), sender: received.sender, at: now };
+            return self.request_stop(trigger, received.command_has_it);
+        };
         if received.signal == Signal::INT {
             let impatient = stop.last_interrupt.is_some_and(|last| now.since(last) >= IMPATIENCE);
             stop.last_interrupt = Some(now);
@@ -365,21 +385,29 @@ impl Shutdown {
         self.tell(Notice::Repeated(received));
     }
 
-    fn request_stop(&mut self, received: Received, now: Moment) {
+    fn stop_asked(&mut self, sender: Sender, now: Moment) {
+        if self.stop.is_none() {
+            self.request_stop(Trigger { request: StopRequest::Command, sender, at: now }, false);
+        }
+    }
+
+    fn request_stop(&mut self, trigger: Trigger, command_has_it: bool) {
+        let now = trigger.at;
         let deadline = Deadline::after(now, self.plan.budget());
         // An eighth of the reserve stays for our own exit.
         let for_the_end =
             self.plan.reserve.saturating_sub(self.plan.reserve.checked_div(8).unwrap_or_default());
         let stop = Stop {
-            received,
+            request: trigger.request,
+            command_has_it,
             deadline,
             chain_end: deadline.before(self.plan.stop_window),
             leave_by: deadline.later(for_the_end),
-            last_interrupt: (received.signal == Signal::INT).then_some(now),
+            last_interrupt: (trigger.request == StopRequest::Signal(Signal::INT)).then_some(now),
         };
         self.stop = Some(stop);
-        self.history.trigger = Some(Trigger { signal: received.signal, sender: received.sender, at: now });
-        self.tell(Notice::StopRequested(received));
+        self.history.trigger = Some(trigger);
+        self.tell(Notice::StopRequested(trigger));
         match &mut self.state {
             State::Running if self.plan.drain > Duration::ZERO => {
                 self.enter(State::Draining { until: now.after(self.plan.drain) }, now);
@@ -651,14 +679,14 @@ impl Shutdown {
         let wait = given.and_then(|given| given.wait).filter(|_| !last);
         let until = Deadline::after(now, wait).min(stop.deadline);
         self.enter(State::Stopping { rung, until, nudge: Deadline::At(now.after(CONTINUE_DELAY)) }, now);
-        let signal = match (given, self.rewrites.apply(stop.received.signal)) {
+        let signal = match (given, self.rewrites.apply(stop.request.signal())) {
             (Some(given), _) => given.signal,
             (None, Rewrite::To(signal)) => signal,
             (None, Rewrite::Drop) => return,
         };
         self.group_has_term = signal == Signal::TERM && self.relays_to_group;
         self.history.stop_signals.push(signal);
-        if !(stop.received.command_has_it && stop.received.signal == signal) {
+        if !(stop.command_has_it && stop.request.signal() == signal) {
             self.actions.push(Action::Stop(signal));
         }
     }

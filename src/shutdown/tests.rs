@@ -160,12 +160,13 @@ fn states() -> Vec<(&'static str, fn() -> Run)> {
 /// Every state with every event: the phase that follows, and what is done.
 #[test]
 fn every_event_in_every_state() {
-    let events: [(&str, fn() -> Event); 9] = [
+    let events: [(&str, fn() -> Event); 10] = [
         ("TERM", || signal(Signal::TERM)),
         ("INT", || signal(Signal::INT)),
         ("HUP", || signal(Signal::HUP)),
         ("command ends", || ended(7)),
         ("last one ends", || last_ended(7)),
+        ("grace-init stop", || Event::StopAsked(Sender::Process(9))),
         ("step 1 ends well", || pre(1, 0)),
         ("step 1 fails", || pre(1, 9)),
         ("nobody left", || Event::NoChildren),
@@ -397,6 +398,20 @@ fn a_second_interrupt_of_a_person_moves_on_and_a_quick_one_does_not() {
     assert_eq!(run.give(signal(Signal::INT)), ["stop SIGTERM"]);
     run.until(2_200);
     assert_eq!(run.give(signal(Signal::INT)), ["kill all"]);
+}
+
+#[test]
+fn a_stop_that_was_asked_for_and_the_term_that_follows_are_one_shutdown() {
+    let mut run = Run::of(&[("pre-stop", "one")]);
+    assert_eq!(run.give(Event::StopAsked(Sender::Process(9))), ["start pre 1"]);
+    assert!(run.give(signal(Signal::TERM)).is_empty());
+    assert!(run.give(Event::StopAsked(Sender::Process(10))).is_empty());
+    assert!(!run.machine.is_prepared());
+    assert_eq!(run.give(pre(1, 0)), ["stop SIGTERM"]);
+    assert!(run.machine.is_prepared());
+    let mut run = Run::of(&[("pre-stop", "one")]);
+    assert_eq!(run.give(signal(Signal::TERM)), ["start pre 1"]);
+    assert!(run.give(Event::StopAsked(Sender::Process(9))).is_empty());
 }
 
 #[test]
