@@ -9,12 +9,18 @@
 )]
 
 pub mod cli;
+pub mod client;
+pub mod control;
+pub mod hook;
+pub mod json;
 pub mod linux;
 pub mod log;
 pub mod outcome;
 pub mod plan;
+pub mod protocol;
 pub mod report;
 pub mod runner;
 pub mod shutdown;
 pub mod signal;
+pub mod steps;
 pub mod time;

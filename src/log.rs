@@ -11,6 +11,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
+use crate::json;
 use crate::linux::stderr::Stderr;
 use crate::plan::{LogFormat, LogPlan};
 
@@ -134,12 +135,12 @@ impl Format {
                 out.write_str("{\"time\":\"")?;
                 SystemTime.format_time(out)?;
                 write!(out, "\",\"level\":\"{level}\",\"msg\":")?;
-                json_string(out, message)?;
+                out.write_str(&json::string(message))?;
                 for (name, value) in fields {
                     write!(out, ",\"{name}\":")?;
                     match value {
                         Value::Number(number) => out.write_str(number)?,
-                        Value::Text(text) => json_string(out, text)?,
+                        Value::Text(text) => out.write_str(&json::string(text))?,
                     }
                 }
                 out.write_char('}')?;
@@ -152,20 +153,6 @@ impl Format {
 /// A message with its line breaks and other control characters made visible.
 fn one_line(message: &str) -> String {
     message.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
-}
-
-fn json_string(out: &mut Writer<'_>, text: &str) -> fmt::Result {
-    out.write_char('"')?;
-    for c in text.chars() {
-        match c {
-            '"' => out.write_str("\\\"")?,
-            '\\' => out.write_str("\\\\")?,
-            '\n' => out.write_str("\\n")?,
-            c if c.is_control() => write!(out, "\\u{:04x}", u32::from(c))?,
-            c => out.write_char(c)?,
-        }
-    }
-    out.write_char('"')
 }
 
 enum Value {

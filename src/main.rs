@@ -4,7 +4,7 @@
 use grace_init::cli::{self, Request};
 use grace_init::linux::entry::Origin;
 use grace_init::outcome::ExitStatus;
-use grace_init::{entry, log, report, runner};
+use grace_init::{client, entry, hook, log, report, runner};
 
 entry!(run);
 
@@ -15,6 +15,14 @@ fn run(origin: Origin) -> ExitStatus {
             runner::run(*plan, &origin)
         }
         Ok(Request::Explain(plan)) => cli::Text::out(report::explain(&plan.shutdown)).print(),
+        Ok(Request::Client(plan)) => {
+            origin.give_back_mask();
+            client::run(&plan)
+        }
+        Ok(Request::Hook(plan)) => {
+            log::begin(plan.run.log);
+            hook::run(*plan, &origin)
+        }
         Ok(Request::Print(text)) => text.print(),
         Err(refusal) => refusal.print(),
     }

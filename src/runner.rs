@@ -4,25 +4,27 @@
 //! the loop goes on.
 
 use std::collections::BTreeSet;
-use std::ffi::OsString;
 use std::io;
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getpid};
 use tracing::{debug, error, info, warn};
 
+use crate::control::{Clients, FAREWELL, Facts};
 use crate::linux::children::{self, Reaped};
 use crate::linux::clock::Clock;
+use crate::linux::control::{Listener, paths};
 use crate::linux::descendants::{Descendant, Descendants};
 use crate::linux::entry::Origin;
 use crate::linux::signals::{self, Arrival, SignalFd, Target};
 use crate::linux::spawn::{self, Failure, Progress, Reached, Started, World};
 use crate::linux::{files, tty, wait};
 use crate::outcome::{ExitStatus, Outcome};
-use crate::plan::{Adopt, Cause, Placement, Plan, RelayTo, Report, Work};
+use crate::plan::{Adopt, Cause, Control, Placement, Plan, RelayTo, Report};
 use crate::report::Told;
-use crate::shutdown::{Action, Chain, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId};
+use crate::shutdown::{Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId};
 use crate::signal::{Queued, Sender, Signal};
+use crate::steps::{self, Steps, number, phase_of};
 use crate::time::Deadline;
 
 /// How many children are reaped before signals are looked at: a storm of orphans must not keep a stop request
@@ -49,11 +51,14 @@ struct Runner {
     signals: SignalFd,
     machine: Shutdown,
     main: Main,
-    steps: Vec<RunningStep>,
+    steps: Steps,
     /// Those that got SIGKILL already, so that each is counted once.
     killed: BTreeSet<Pid>,
     orphans_reaped: u64,
     is_pid_1: bool,
+    clients: Clients,
+    /// The command as people are shown it.
+    command: String,
 }
 
 /// The command.
@@ -65,16 +70,6 @@ struct Main {
     /// dispositions are not in place: the signal would be lost, or hit a half-made child.
     held: Vec<Action>,
     reaped: bool,
-}
-
-/// A step that was started.
-struct RunningStep {
-    id: StepId,
-    pid: Pid,
-    starting: Option<Progress>,
-    ended: bool,
-    /// What belonged to it when it was told to end; its children may have become orphans by the time it is killed.
-    tree: Vec<Descendant>,
 }
 
 impl Runner {
@@ -95,6 +90,7 @@ impl Runner {
             warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
         }
         let world = World::of(origin);
+        let clients = Clients::of(listen(&plan.control, is_pid_1));
         if plan.placement == Placement::NewSession {
             tty::give_up();
         }
@@ -105,6 +101,8 @@ impl Runner {
             debug!(%error, "cannot leave the working directory, which stays busy");
         }
         let machine = Shutdown::new(&plan, clock.now());
+        let words = std::iter::once(&plan.command.program).chain(&plan.command.arguments);
+        let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let Started { pid, progress } = started;
         let mut runner = Self {
             plan,
@@ -113,10 +111,12 @@ impl Runner {
             signals,
             machine,
             main: Main { pid, starting: Some(progress), held: Vec::new(), reaped: false },
-            steps: Vec::new(),
+            steps: Steps::default(),
             killed: BTreeSet::new(),
             orphans_reaped: 0,
             is_pid_1,
+            clients,
+            command,
         };
         runner.watch_our_parent();
         Ok(runner)
@@ -149,8 +149,12 @@ impl Runner {
             }
             let (mut events, more) = self.reap();
             acted |= more;
-            events.extend(self.steps_that_did_not_start());
+            events.extend(self.steps.look());
             events.extend(arrivals.iter().filter_map(|arrival| self.received(arrival)));
+            let asked = self.stop_requests();
+            // Those that join a shutdown which is on its way are told of it, though nothing changes.
+            acted |= !asked.is_empty();
+            events.extend(asked);
             events.push(Event::Tick);
             for event in events {
                 let actions = self.machine.on(event, self.clock.now());
@@ -158,6 +162,9 @@ impl Runner {
                 if let Some(status) = self.perform_all(actions) {
                     return status;
                 }
+            }
+            if acted {
+                self.tell_clients();
             }
             // What was done may have made more to do: look again before sleeping.
             if !acted {
@@ -169,11 +176,38 @@ impl Runner {
     fn sleep(&self) {
         use std::os::fd::AsFd;
         let limit = self.machine.next_due().remaining(self.clock.now());
-        let starting =
-            self.main.starting.iter().chain(self.steps.iter().filter_map(|step| step.starting.as_ref()));
-        let descriptors: Vec<_> =
-            [self.signals.as_fd()].into_iter().chain(starting.map(AsFd::as_fd)).collect();
+        let starting = self.main.starting.iter().map(AsFd::as_fd);
+        let descriptors: Vec<_> = [self.signals.as_fd()]
+            .into_iter()
+            .chain(starting)
+            .chain(self.steps.descriptors())
+            .chain(self.clients.descriptors())
+            .collect();
         wait::until_readable(&descriptors, limit);
+    }
+
+    /// The clients that ask for the shutdown now.
+    fn stop_requests(&mut self) -> Vec<Event> {
+        let mut clients = std::mem::take(&mut self.clients);
+        let asking = clients.serve(&self.machine, &self.facts());
+        self.clients = clients;
+        asking.into_iter().map(|peer| Event::StopAsked(Sender::Process(peer.as_raw()))).collect()
+    }
+
+    fn tell_clients(&mut self) {
+        let mut clients = std::mem::take(&mut self.clients);
+        clients.tell(&self.machine, &self.facts(), false);
+        self.clients = clients;
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            init: getpid(),
+            main: self.main.pid,
+            command: &self.command,
+            reaped: self.orphans_reaped,
+            now: self.clock.now(),
+        }
     }
 
     /// Looks whether the command executes its program now, and sends it what had to wait for that.
@@ -207,9 +241,7 @@ impl Runner {
         let mut more = true;
         for _ in 0..REAPED_A_TURN {
             match children::reap_one() {
-                Reaped::Child(pid, outcome)
-                    if pid == self.main.pid || self.steps.iter().any(|step| step.pid == pid) =>
-                {
+                Reaped::Child(pid, outcome) if pid == self.main.pid || self.steps.owns(pid) => {
                     ended.push((pid, outcome));
                 }
                 Reaped::Child(pid, outcome) => {
@@ -235,41 +267,14 @@ impl Runner {
             if pid == self.main.pid && !self.main.reaped {
                 self.main.reaped = true;
                 events.push(Event::MainEnded { outcome, last });
-            } else if let Some(step) = self.steps.iter_mut().find(|step| step.pid == pid && !step.ended) {
-                step.ended = true;
-                // One that could not execute its program has said so, or says so now.
-                let failed = step.starting.take().map(|mut progress| progress.look());
-                let end = match failed {
-                    Some(Reached::Failed(failure)) => {
-                        StepEnd::NotStarted(reason(&self.plan, &self.machine, step.id, failure))
-                    }
-                    Some(Reached::Program | Reached::Underway) | None => StepEnd::Ended(outcome),
-                };
-                events.push(Event::StepEnded { id: step.id, end, last });
+            } else {
+                events.extend(self.steps.reaped(pid, outcome, last));
             }
         }
         if last {
             events.push(Event::NoChildren);
         }
         (events, more)
-    }
-
-    /// Drops the pipes of the steps that execute their program now.
-    fn steps_that_did_not_start(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for step in &mut self.steps {
-            match step.starting.as_mut().map(Progress::look) {
-                None | Some(Reached::Underway) => {}
-                Some(Reached::Program) => step.starting = None,
-                Some(Reached::Failed(failure)) => {
-                    step.starting = None;
-                    step.ended = true;
-                    let end = StepEnd::NotStarted(reason(&self.plan, &self.machine, step.id, failure));
-                    events.push(Event::StepEnded { id: step.id, end, last: false });
-                }
-            }
-        }
-        events
     }
 
     /// The machine's view of a signal; SIGCHLD has done its work by waking us.
@@ -323,8 +328,12 @@ impl Runner {
                 }
                 Action::ContinueSuspended => self.continue_suspended(),
                 Action::StartStep(id) => self.start_step(id),
-                Action::TermStep(id) => self.term_step(id),
-                Action::KillStep(id) => self.kill_step(id),
+                Action::TermStep(id) => self.steps.term(id),
+                Action::KillStep(id) => {
+                    for process in self.steps.kill(id) {
+                        self.kill(&process);
+                    }
+                }
                 Action::LastToGroup(signal) => {
                     // The group's number may be nobody's by now, but nobody else's: PIDs come round last.
                     let _ = signals::send(Target::Group(self.main.pid), signal);
@@ -334,6 +343,7 @@ impl Runner {
                 Action::Tell(notice) => self.tell(notice),
                 Action::Leave(status) => {
                     self.conclude(status);
+                    self.say_farewell();
                     return Some(status);
                 }
             }
@@ -400,95 +410,12 @@ impl Runner {
     fn start_step(&mut self, id: StepId) {
         let Some(step) = self.machine.step(id) else { return };
         info!(step = step.text, number = number(id), phase = phase_of(id).name(), "starting a step");
-        let started = match &step.work {
-            Work::Program(command) => spawn::start_step(command, &self.variables(id), &self.world),
-            Work::Builtin(work) => spawn::start_builtin(work, &self.world),
-        };
-        match started {
-            Ok(Started { pid, progress }) => {
-                self.steps.push(RunningStep {
-                    id,
-                    pid,
-                    starting: Some(progress),
-                    ended: false,
-                    tree: Vec::new(),
-                });
-            }
-            Err(failure) => {
-                let end = StepEnd::NotStarted(reason(&self.plan, &self.machine, id, failure));
-                let actions = self.machine.on(Event::StepEnded { id, end, last: false }, self.clock.now());
-                // One step at a time fails here, so this goes no deeper than the chain is long.
-                let _ = self.perform_all(actions);
-            }
-        }
-    }
-
-    /// What a step finds in its environment.
-    fn variables(&self, id: StepId) -> Vec<(&'static str, OsString)> {
-        let history = self.machine.history();
-        let mut variables: Vec<(&'static str, OsString)> = vec![
-            ("MAINPID", self.main.pid.to_string().into()),
-            ("GRACE_INIT_STEP", number(id).to_string().into()),
-        ];
-        if let Some(trigger) = history.trigger {
-            variables.push(("GRACE_INIT_SIGNAL", trigger.request.signal().to_string().into()));
-        }
-        if let Some(remaining) = self.machine.deadline().remaining(self.clock.now()) {
-            variables.push(("GRACE_INIT_REMAINING_MS", remaining.as_millis().to_string().into()));
-        }
-        if id.chain == Chain::PostStop
-            && let Some(main) = history.main
-        {
-            // As systemd tells its ExecStopPost= (systemd.exec(5), "$SERVICE_RESULT").
-            let (result, code, status) = match main.outcome {
-                Outcome::Exited(0) => ("success", "exited", "0".to_owned()),
-                Outcome::Exited(code) => ("exit-code", "exited", code.to_string()),
-                Outcome::Killed(signal) => {
-                    let name = signal.to_string();
-                    let name = name.strip_prefix("SIG").unwrap_or(&name).to_owned();
-                    let timeout = signal == Signal::KILL && history.killed.count() > 0;
-                    let by_us = history.stop_signals.contains(&signal);
-                    (
-                        if timeout {
-                            "timeout"
-                        } else if by_us {
-                            "success"
-                        } else {
-                            "signal"
-                        },
-                        "killed",
-                        name,
-                    )
-                }
-            };
-            variables.push(("SERVICE_RESULT", result.into()));
-            variables.push(("EXIT_CODE", code.into()));
-            variables.push(("EXIT_STATUS", status.into()));
-        }
-        variables
-    }
-
-    fn term_step(&mut self, id: StepId) {
-        let Some(step) = self.steps.iter_mut().find(|step| step.id == id) else { return };
-        if let Some(all) = Descendants::find() {
-            step.tree = all.tree(step.pid);
-        }
-        // The group is its own and its leader is not reaped: the number is right.
-        if !step.ended {
-            let _ = signals::send(Target::Group(step.pid), Signal::TERM);
-        }
-    }
-
-    fn kill_step(&mut self, id: StepId) {
-        let Some(step) = self.steps.iter().find(|step| step.id == id) else { return };
-        if !step.ended {
-            let _ = signals::send(Target::Group(step.pid), Signal::KILL);
-        }
-        let Some(all) = Descendants::find() else { return };
-        let mut tree = all.tree(step.pid);
-        tree.extend(step.tree.iter().filter(|process| all.has(process)));
-        for process in tree {
-            self.kill(&process);
+        let remaining = self.machine.deadline().remaining(self.clock.now());
+        let variables = steps::variables(id, self.machine.history(), self.main.pid, remaining);
+        if let Err(end) = self.steps.start(id, step, &variables, &self.world) {
+            let actions = self.machine.on(Event::StepEnded { id, end, last: false }, self.clock.now());
+            // One step at a time fails here, so this goes no deeper than the chain is long.
+            let _ = self.perform_all(actions);
         }
     }
 
@@ -521,9 +448,7 @@ impl Runner {
             if !self.main.reaped {
                 let _ = signals::send(Target::Process(self.main.pid), Signal::KILL);
             }
-            for step in self.steps.iter().filter(|step| !step.ended) {
-                let _ = signals::send(Target::Group(step.pid), Signal::KILL);
-            }
+            self.steps.kill_groups();
             if self.is_pid_1 {
                 let _ = signals::send(Target::Everybody, Signal::KILL);
             }
@@ -610,6 +535,14 @@ impl Runner {
         }
     }
 
+    /// Lets the clients that asked for the shutdown end before we do, within what is left of the grace.
+    fn say_farewell(&mut self) {
+        let mut clients = std::mem::take(&mut self.clients);
+        let limit =
+            self.machine.time_left_to_leave(self.clock.now()).map_or(FAREWELL, |left| left.min(FAREWELL));
+        clients.farewell(&self.machine, &self.facts(), self.clock, limit);
+    }
+
     /// The last words.
     fn conclude(&self, status: ExitStatus) {
         let told = Told::of(&self.machine, self.clock.now(), status);
@@ -633,15 +566,28 @@ impl Runner {
     }
 }
 
-/// The number that people count a step by.
-fn number(id: StepId) -> u64 {
-    u64::try_from(id.index).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-fn phase_of(id: StepId) -> Phase {
-    match id.chain {
-        Chain::PreStop => Phase::PreStop,
-        Chain::PostStop => Phase::PostStop,
+/// The control socket, where there is to be one.
+fn listen(control: &Control, is_pid_1: bool) -> Option<Listener> {
+    if *control == Control::Default && !is_pid_1 {
+        return None;
+    }
+    let paths = paths(control, getpid());
+    if paths.is_empty() {
+        return None;
+    }
+    match Listener::open(&paths) {
+        Ok(listener) => {
+            debug!(path = %listener.path().display(), "listening at the control socket");
+            Some(listener)
+        }
+        Err(error) if *control == Control::Default => {
+            debug!(%error, "no control socket: no place for it can be written");
+            None
+        }
+        Err(error) => {
+            warn!(%error, "no control socket where it was wanted");
+            None
+        }
     }
 }
 
@@ -651,20 +597,13 @@ fn report_unsent(sent: nix::Result<()>, signal: Signal, target: Target) {
     warn!(%signal, pid = pid.as_raw(), "cannot send a signal: {}", errno.desc());
 }
 
-/// Why a step could not be started.
-fn reason(plan: &Plan, machine: &Shutdown, id: StepId, failure: Failure) -> String {
-    let program = match machine.step(id).map(|step| &step.work) {
-        Some(Work::Program(command)) => &command.program,
-        Some(Work::Builtin(_)) | None => &plan.command.program,
-    };
-    spawn::explain(program, failure)
-}
-
 fn could_not_start(plan: &Plan, failure: Failure) -> (anyhow::Error, ExitStatus) {
-    let status = plan.start_failure.status(failure.into());
-    (
-        anyhow::Error::msg(spawn::explain(&plan.command.program, failure))
-            .context("cannot start the command"),
-        status,
-    )
+    let cause = Cause::from(failure);
+    let mut why = anyhow::Error::msg(spawn::explain(&plan.command.program, failure));
+    if cause == Cause::NotFound
+        && let Some(path) = std::env::var_os("PATH")
+    {
+        why = anyhow::anyhow!("{why} (PATH is {path:?})");
+    }
+    (why.context("cannot start the command"), plan.start_failure.status(cause))
 }

@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, Command, value_parser};
 
 use crate::outcome::ExitStatus;
-use crate::plan::{self, Given, Options, Plan, Source};
+use crate::plan::{self, ClientPlan, Given, HookPlan, Options, Plan, Source};
 use table::{Face, OptionSpec};
 
 /// What the words ask for.
@@ -23,6 +23,10 @@ pub enum Request {
     Run(Box<Plan>),
     /// Print the timeline of these settings.
     Explain(Box<Plan>),
+    /// Talk to a running init.
+    Client(ClientPlan),
+    /// Stand in for an init.
+    Hook(Box<HookPlan>),
     /// Print a text and exit 0.
     Print(Text),
 }
@@ -87,7 +91,14 @@ impl Refusal {
 /// A usage error, for `main` to print; nothing has been started yet.
 pub fn read(words: Vec<OsString>, variable: impl Fn(&str) -> Option<OsString>) -> Result<Request, Refusal> {
     let mut words = VecDeque::from(words);
-    let face = Face::called(words.pop_front().as_deref().unwrap_or_default());
+    let mut face = Face::called(words.pop_front().as_deref().unwrap_or_default());
+    if face.name == table::GRACE_INIT.name
+        && let Some(first) = words.front()
+        && let Some((_, subcommand)) = table::SUBCOMMANDS.iter().find(|(name, _)| first == name)
+    {
+        face = subcommand;
+        words.pop_front();
+    }
     answer(face, words, &variable).map_err(|error| Refusal {
         name: face.name,
         error,
@@ -113,14 +124,7 @@ fn answer(
     if asked("l") {
         return print(include_str!("../../LICENSE").to_owned());
     }
-    let explain = asked("explain");
-    let mut options = options;
-    if explain && options.command.is_empty() {
-        // A timeline can be drawn before there is anything to run.
-        options.command.push(OsString::from("COMMAND"));
-    }
-    let plan = Box::new((face.resolve)(&options)?);
-    Ok(if explain { Request::Explain(plan) } else { Request::Run(plan) })
+    (face.request)(&options)
 }
 
 /// Puts the words of each `-S STRING` in its place, as env(1) does: the kernel passes everything behind the
@@ -170,15 +174,19 @@ fn given(
         .no_binary_name(true)
         .disable_help_flag(true)
         .disable_version_flag(true)
-        .infer_long_args(face.abbreviates)
-        .arg(Arg::new(COMMAND).num_args(1..).trailing_var_arg(true).value_parser(value_parser!(OsString)));
-    for option in face.options.iter().filter(|option| option.typed()) {
+        .infer_long_args(face.abbreviates);
+    if face.takes_command {
+        let words =
+            Arg::new(COMMAND).num_args(1..).trailing_var_arg(true).value_parser(value_parser!(OsString));
+        parser = parser.arg(words);
+    }
+    for option in face.options().filter(|option| option.typed()) {
         parser = parser.arg(argument(option));
     }
     let has_space = words.front().is_some_and(|word| word.as_bytes().contains(&b' '));
     let mut matches = parser.try_get_matches_from(words).map_err(|error| refused(&error, has_space))?;
     let mut options = Options::default();
-    for option in face.options {
+    for option in face.options() {
         let on_the_line: Vec<OsString> = match (option.typed(), option.value) {
             (false, _) => Vec::new(),
             (true, Some(_)) => matches.remove_many(option.name).map(Iterator::collect).unwrap_or_default(),
@@ -195,7 +203,9 @@ fn given(
         }
         options.given.extend(all.into_iter().map(|given| (option.name, given)));
     }
-    options.command = matches.remove_many(COMMAND).map(Iterator::collect).unwrap_or_default();
+    if face.takes_command {
+        options.command = matches.remove_many(COMMAND).map(Iterator::collect).unwrap_or_default();
+    }
     Ok(options)
 }
 
@@ -236,6 +246,9 @@ fn refused(error: &clap::Error, has_space: bool) -> anyhow::Error {
             anyhow!(
                 "no option {argument}: a #! line passes all its words as one: begin it with -S to split them"
             )
+        }
+        ErrorKind::UnknownArgument if !argument.starts_with('-') => {
+            anyhow!("{argument:?} is one word too many: see --help")
         }
         ErrorKind::UnknownArgument => {
             anyhow!("no option {argument}: see --help; a command that begins with a dash goes behind --")

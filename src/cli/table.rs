@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use anyhow::Result;
 
-use super::Stream;
+use super::{Request, Stream};
 use crate::outcome::ExitStatus;
 use crate::plan::{self, Options, Plan};
 
@@ -36,7 +36,7 @@ pub(super) struct Face {
     pub name: &'static str,
     /// The names of the program that select it.
     pub called: &'static [&'static str],
-    pub options: &'static [OptionSpec],
+    pub options: &'static [&'static [OptionSpec]],
     /// Whether `-S` is one of them.
     pub splits_strings: bool,
     /// Whether a long option may be shortened, as getopt_long(3) allows.
@@ -45,7 +45,9 @@ pub(super) struct Face {
     pub help_to: Stream,
     pub version: &'static str,
     pub usage_status: ExitStatus,
-    pub resolve: fn(&Options) -> Result<Plan>,
+    /// Whether a command stands behind the options.
+    pub takes_command: bool,
+    pub request: fn(&Options) -> Result<Request>,
 }
 
 pub(super) static FACES: [Face; 3] = [GRACE_INIT, DUMB_INIT, TINI];
@@ -60,34 +62,131 @@ pub(super) const GRACE_INIT: Face = Face {
     help_to: Stream::Out,
     version: concat!("grace-init ", env!("CARGO_PKG_VERSION")),
     usage_status: ExitStatus::OWN_FAILURE,
-    resolve: plan::grace_init,
+    takes_command: true,
+    request: run_or_explain,
 };
 
 const DUMB_INIT: Face = Face {
     name: "dumb-init",
     called: &["dumb-init"],
-    options: DUMB_INIT_OPTIONS,
+    options: &[DUMB_INIT_OPTIONS],
     splits_strings: false,
     abbreviates: true,
-    help: || short_help("dumb-init [OPTIONS] [--] COMMAND [ARG]...", DUMB_INIT_OPTIONS),
+    help: || short_help("dumb-init [OPTIONS] [--] COMMAND [ARG]...", &[DUMB_INIT_OPTIONS]),
     help_to: Stream::Error,
     version: concat!("grace-init ", env!("CARGO_PKG_VERSION"), ", called as dumb-init"),
     usage_status: ExitStatus::new(1),
-    resolve: plan::dumb_init,
+    takes_command: true,
+    request: |options| plan::dumb_init(options).map(run),
 };
 
 const TINI: Face = Face {
     name: "tini",
     called: &["tini", "tini-static", "docker-init"],
-    options: TINI_OPTIONS,
+    options: &[TINI_OPTIONS],
     splits_strings: false,
     abbreviates: false,
-    help: || short_help("tini [OPTIONS] [--] COMMAND [ARG]...", TINI_OPTIONS),
+    help: || short_help("tini [OPTIONS] [--] COMMAND [ARG]...", &[TINI_OPTIONS]),
     help_to: Stream::Out,
     version: concat!("grace-init ", env!("CARGO_PKG_VERSION"), ", called as tini"),
     usage_status: ExitStatus::new(1),
-    resolve: plan::tini,
+    takes_command: true,
+    request: |options| plan::tini(options).map(run),
 };
+
+/// The subcommands: the first word selects one. Behind `--` it is a program's name.
+pub(super) static SUBCOMMANDS: [(&str, Face); 4] = [
+    (
+        "stop",
+        Face {
+            name: "grace-init stop",
+            options: &[TARGET_OPTIONS, STOP_OPTIONS, HELP_OPTIONS],
+            help: || {
+                format!(
+                    "Asks a running init for its shutdown, and waits for it. As a preStop hook it needs no options.\n\n{}\n\
+                     Exit status: 0 all went well, 1 a step failed or was overdue, 124 the time is up,\n\
+                     125 wrong usage or no permission, 127 no init there.\n",
+                    short_help("grace-init stop [OPTIONS]", &[TARGET_OPTIONS, STOP_OPTIONS, HELP_OPTIONS])
+                )
+            },
+            request: |options| plan::stop(options).map(Request::Client),
+            ..CLIENT
+        },
+    ),
+    (
+        "status",
+        Face {
+            name: "grace-init status",
+            options: &[TARGET_OPTIONS, STATUS_OPTIONS, HELP_OPTIONS],
+            help: || {
+                format!(
+                    "Tells how a running init stands.\n\n{}",
+                    short_help(
+                        "grace-init status [OPTIONS]",
+                        &[TARGET_OPTIONS, STATUS_OPTIONS, HELP_OPTIONS]
+                    )
+                )
+            },
+            request: |options| plan::status(options).map(Request::Client),
+            ..CLIENT
+        },
+    ),
+    (
+        "ready",
+        Face {
+            name: "grace-init ready",
+            options: &[TARGET_OPTIONS, HELP_OPTIONS],
+            help: || {
+                format!(
+                    "Exits with 0 while the command runs, with 1 once a shutdown began, with 127 when no init is there.\n\n{}",
+                    short_help("grace-init ready [OPTIONS]", &[TARGET_OPTIONS, HELP_OPTIONS])
+                )
+            },
+            request: |options| plan::ready(options).map(Request::Client),
+            ..CLIENT
+        },
+    ),
+    (
+        "hook",
+        Face {
+            name: "grace-init hook",
+            options: &[SHUTDOWN_OPTIONS, HOOK_OPTIONS, LOG_OPTIONS, HELP_OPTIONS],
+            help: || {
+                format!(
+                    "A preStop hook for images whose ENTRYPOINT is another program: drain and chain run here, and\n\
+                     with --stop-signal the process is stopped from here.\n\n{}\n\
+                     Exit status: 0 all went well, 1 a step failed or was overdue, 124 the process is still there\n\
+                     at the deadline, 125 wrong usage or no permission, 127 no such process.\n",
+                    short_help(
+                        "grace-init hook [OPTIONS]",
+                        &[SHUTDOWN_OPTIONS, HOOK_OPTIONS, LOG_OPTIONS, HELP_OPTIONS]
+                    )
+                )
+            },
+            request: |options| plan::hook(options).map(|hook| Request::Hook(Box::new(hook))),
+            ..CLIENT
+        },
+    ),
+];
+
+/// What the subcommands have in common.
+const CLIENT: Face = Face { takes_command: false, splits_strings: false, ..GRACE_INIT };
+
+fn run(plan: Plan) -> Request {
+    Request::Run(Box::new(plan))
+}
+
+fn run_or_explain(options: &Options) -> Result<Request> {
+    if !options.explain()? {
+        return plan::grace_init(options).map(run);
+    }
+    let mut options = options.clone();
+    if options.command.is_empty() {
+        // A timeline can be drawn before there is anything to run.
+        options.command.push("COMMAND".into());
+    }
+    plan::grace_init(&options).map(|plan| Request::Explain(Box::new(plan)))
+}
 
 /// `-x, --long VALUE`, `-x` or `--long`, and its variable.
 macro_rules! option {
@@ -96,7 +195,8 @@ macro_rules! option {
     };
 }
 
-const GRACE_INIT_OPTIONS: &[OptionSpec] = &[
+/// What the shutdown is made of; a hook has these too.
+const SHUTDOWN_OPTIONS: &[OptionSpec] = &[
     option!(
         Some('g'),
         "grace",
@@ -159,6 +259,9 @@ const GRACE_INIT_OPTIONS: &[OptionSpec] = &[
         "time that the command always keeps between its stop signal\n\
          and SIGKILL [a third of grace less reserve, at most 10s]"
     ),
+];
+
+const RUN_OPTIONS: &[OptionSpec] = &[
     option!(
         None,
         "stop-on",
@@ -220,6 +323,17 @@ const GRACE_INIT_OPTIONS: &[OptionSpec] = &[
     ),
     option!(
         None,
+        "control",
+        Some("PATH"),
+        ["GRACE_INIT_CONTROL"],
+        "the control socket, or a directory for it; none [as PID 1: in the\n\
+         first of /run, /dev/shm, /tmp that can be written; else none]"
+    ),
+];
+
+const LOG_OPTIONS: &[OptionSpec] = &[
+    option!(
+        None,
         "log-level",
         Some("LEVEL"),
         ["GRACE_INIT_LOG_LEVEL"],
@@ -233,15 +347,54 @@ const GRACE_INIT_OPTIONS: &[OptionSpec] = &[
         "text or json, on standard error [text]"
     ),
     option!(Some('v'), "verbose", None, ["GRACE_INIT_VERBOSE"], "the same as --log-level debug"),
-    option!(
-        None,
-        "explain",
-        None,
-        ["GRACE_INIT_EXPLAIN"],
-        "draw the timeline that these settings give, and exit"
-    ),
+];
+
+const EXPLAIN_OPTIONS: &[OptionSpec] = &[option!(
+    None,
+    "explain",
+    None,
+    ["GRACE_INIT_EXPLAIN"],
+    "draw the timeline that these settings give, and exit"
+)];
+
+const HELP_OPTIONS: &[OptionSpec] = &[
     option!(Some('h'), "help", None, [], "print this help"),
     option!(Some('V'), "version", None, [], "print the version"),
+];
+
+const GRACE_INIT_OPTIONS: &[&[OptionSpec]] =
+    &[SHUTDOWN_OPTIONS, RUN_OPTIONS, LOG_OPTIONS, EXPLAIN_OPTIONS, HELP_OPTIONS];
+
+/// Which init a client talks to.
+const TARGET_OPTIONS: &[OptionSpec] = &[
+    option!(None, "pid", Some("N"), [], "the init's PID [1]"),
+    option!(
+        None,
+        "control",
+        Some("PATH"),
+        ["GRACE_INIT_CONTROL"],
+        "its control socket, or the directory of that [the first of\n\
+         /run, /dev/shm, /tmp where it is]"
+    ),
+];
+
+const STOP_OPTIONS: &[OptionSpec] = &[
+    option!(
+        None,
+        "until",
+        Some("WHEN"),
+        [],
+        "return when drain and chain are over (prepared), or when\n\
+         everything is (stopped) [prepared]"
+    ),
+    option!(None, "timeout", Some("DUR"), [], "return 124 after this time; the shutdown goes on [none]"),
+];
+
+const STATUS_OPTIONS: &[OptionSpec] = &[option!(None, "json", None, [], "for programs: one JSON object")];
+
+const HOOK_OPTIONS: &[OptionSpec] = &[
+    option!(None, "pid", Some("N"), [], "the process to stop [1]"),
+    option!(None, "kill", None, [], "SIGKILL it at the deadline, and do not leave that to others"),
 ];
 
 const DUMB_INIT_OPTIONS: &[OptionSpec] = &[
@@ -341,6 +494,11 @@ pub(super) enum Split<'a> {
 }
 
 impl Face {
+    /// Its options, in the order of the help.
+    pub fn options(&self) -> impl Iterator<Item = &'static OptionSpec> {
+        self.options.iter().copied().flatten()
+    }
+
     /// Looks at one word as getopt(3) would, for `-S` only; clap reads the rest.
     pub fn split_string_in<'a>(&self, word: &'a [u8]) -> Split<'a> {
         if let Some(long) = word.strip_prefix(b"--") {
@@ -353,7 +511,7 @@ impl Face {
             if let Some(string) = long.strip_prefix(b"split-string=") {
                 return Split::String { flags: &[], string: Some(string) };
             }
-            let takes_next = self.options.iter().any(|o| o.name.as_bytes() == long && o.value.is_some());
+            let takes_next = self.options().any(|o| o.name.as_bytes() == long && o.value.is_some());
             return Split::Option { takes_next };
         }
         let Some(letters) = word.strip_prefix(b"-").filter(|letters| !letters.is_empty()) else {
@@ -366,7 +524,7 @@ impl Face {
                 return Split::String { flags, string: in_this_word };
             }
             let takes_value = |o: &OptionSpec| o.short == Some(char::from(*letter)) && o.value.is_some();
-            if self.options.iter().any(takes_value) {
+            if self.options().any(takes_value) {
                 return Split::Option { takes_next: in_this_word.is_none() };
             }
         }
@@ -387,6 +545,7 @@ Exit status: the command's own, or 128 and the signal that ended it; 125 wrong u
   grace-init -- nginx -g 'daemon off;'
   grace-init --grace 30s --drain 5s --pre-stop 'nginx -s quit' -- nginx -g 'daemon off;'
   #!/usr/bin/grace-init -S --grace 10s /bin/sh
+  grace-init stop | status | ready | hook --help
 ";
 
 fn grace_init_help() -> String {
@@ -399,10 +558,10 @@ fn grace_init_help() -> String {
 }
 
 /// The usage line and the table of options.
-fn short_help(usage: &str, options: &[OptionSpec]) -> String {
+fn short_help(usage: &str, options: &[&[OptionSpec]]) -> String {
     const COLUMN: usize = 31;
     let mut help = format!("Usage: {usage}\n\n");
-    for option in options.iter().filter(|option| option.typed()) {
+    for option in options.iter().copied().flatten().filter(|option| option.typed()) {
         let short = match (option.short, option.long) {
             (Some(letter), true) => format!("-{letter}, "),
             (Some(letter), false) => format!("-{letter}"),
@@ -428,7 +587,7 @@ mod tests {
 
     #[test]
     fn every_long_option_reads_its_variable() {
-        for option in GRACE_INIT_OPTIONS {
+        for option in GRACE_INIT_OPTIONS.iter().copied().flatten() {
             let variable = format!("GRACE_INIT_{}", option.name.to_uppercase().replace('-', "_"));
             let own = ["help", "version", "split-string"].contains(&option.name);
             assert_eq!(option.variables.contains(&variable.as_str()), !own, "{variable}");
@@ -438,7 +597,7 @@ mod tests {
     #[test]
     fn the_help_names_every_option_and_fits_a_terminal() {
         let help = grace_init_help();
-        for option in GRACE_INIT_OPTIONS {
+        for option in GRACE_INIT_OPTIONS.iter().copied().flatten() {
             assert!(help.contains(&format!("--{}", option.name)), "{}", option.name);
         }
         assert!(help.lines().all(|line| line.len() <= 100), "{help}");

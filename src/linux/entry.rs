@@ -57,6 +57,13 @@ impl Origin {
     }
 }
 
+impl Origin {
+    /// Takes signals again as we were started to, for what is no init.
+    pub fn give_back_mask(&self) {
+        set_mask(self.mask);
+    }
+}
+
 /// Copies the C arguments.
 ///
 /// # Safety

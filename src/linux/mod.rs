@@ -6,9 +6,11 @@
 pub mod builtin;
 pub mod children;
 pub mod clock;
+pub mod control;
 pub mod descendants;
 pub mod entry;
 pub mod files;
+pub mod process;
 pub mod signals;
 pub mod spawn;
 pub mod stderr;

@@ -8,10 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub(crate) use resolve::split_string;
-pub use resolve::{Given, Options, Source, dumb_init, grace_init, tini};
+pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, status, stop, tini};
 pub use step::{Builtin, HttpRequest, Method, Step, Work, split_words};
 
 use crate::outcome::{ExitStatus, ZeroCodes};
+use crate::protocol::Until;
 use crate::signal::{Rewrites, Signal, SignalSet};
 
 /// Everything that one run needs to know.
@@ -37,10 +38,60 @@ pub struct Plan {
     pub shutdown: ShutdownPlan,
     /// Where the shutdown report goes.
     pub report: Report,
+    /// Where the control socket is.
+    pub control: Control,
     /// What is logged, and how.
     pub log: LogPlan,
     /// What to exit with when the command cannot be started.
     pub start_failure: StartFailure,
+}
+
+/// Which init a client talks to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its PID in our PID namespace.
+    pub pid: i32,
+    /// Where its control socket is.
+    pub control: Control,
+}
+
+/// What a client is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum ClientPlan {
+    /// Ask for the shutdown and wait for it.
+    Stop {
+        /// Whom.
+        target: Target,
+        /// Until when.
+        until: Until,
+        /// For how long at the most; `None` is no limit.
+        timeout: Option<Duration>,
+    },
+    /// Tell how it stands.
+    Status {
+        /// Who.
+        target: Target,
+        /// As JSON.
+        json: bool,
+    },
+    /// Tell whether it is to get traffic.
+    Ready {
+        /// Who.
+        target: Target,
+    },
+}
+
+/// What a hook is to do.
+#[derive(Clone, Debug)]
+pub struct HookPlan {
+    /// The shutdown's settings.
+    pub run: Plan,
+    /// The process that stands in the command's place.
+    pub pid: i32,
+    /// Whether it is stopped from here.
+    pub stops: bool,
+    /// Whether it is killed from here at the deadline.
+    pub kills: bool,
 }
 
 /// A program and its arguments.
@@ -175,6 +226,17 @@ pub struct Rung {
 pub enum Report {
     /// To this file, if it exists.
     File(PathBuf),
+    /// Nowhere.
+    None,
+}
+
+/// Where the control socket is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Control {
+    /// At the first usable of the usual places, when we are PID 1.
+    Default,
+    /// Here; or, if this is a directory, in it.
+    At(PathBuf),
     /// Nowhere.
     None,
 }

@@ -10,10 +10,11 @@ use anyhow::{Context, Result, anyhow, bail};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Adopt, AfterFailure, CommandLine, Leftovers, LogFormat, LogPlan, Placement, Plan, RelayTo, Report, Rung,
-    ShutdownPlan, StartFailure, Step,
+    Adopt, AfterFailure, ClientPlan, CommandLine, Control, HookPlan, Leftovers, LogFormat, LogPlan,
+    Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step, Target,
 };
 use crate::outcome::ZeroCodes;
+use crate::protocol::Until;
 use crate::signal::{Rewrite, Rewrites, Signal, SignalSet};
 use crate::time::{Written, parse_duration};
 
@@ -120,6 +121,14 @@ impl Options {
         )
     }
 
+    /// Whether the timeline is to be drawn.
+    ///
+    /// # Errors
+    /// A variable that says neither yes nor no.
+    pub fn explain(&self) -> Result<bool> {
+        self.flag("explain")
+    }
+
     fn steps(&self, name: &'static str) -> Result<Vec<Step>> {
         self.list(name, None)
             .iter()
@@ -190,6 +199,7 @@ pub fn grace_init(options: &Options) -> Result<Plan> {
         zero_codes: zero_codes(options, "exit-zero")?,
         shutdown: shutdown(options)?,
         report: report(options),
+        control: control(options),
         log: LogPlan {
             name: "grace-init",
             level: log_level(options)?,
@@ -246,6 +256,14 @@ fn report(options: &Options) -> Report {
         Some(given) if given.value == "none" => Report::None,
         Some(given) => Report::File((&given.value).into()),
         None => Report::File(TERMINATION_LOG.into()),
+    }
+}
+
+fn control(options: &Options) -> Control {
+    match options.one("control") {
+        Some(given) if given.value == "none" => Control::None,
+        Some(given) => Control::At((&given.value).into()),
+        None => Control::Default,
     }
 }
 
@@ -366,6 +384,56 @@ fn stop_on(options: &Options) -> Result<SignalSet> {
     })
 }
 
+/// Which init a client talks to.
+fn target(options: &Options) -> Result<Target> {
+    Ok(Target { pid: pid(options)?, control: control(options) })
+}
+
+fn pid(options: &Options) -> Result<i32> {
+    let expected = "the number of a process, such as 1";
+    Ok(options.read("pid", expected, |text| text.parse().ok().filter(|pid| *pid > 0))?.unwrap_or(1))
+}
+
+/// What `grace-init stop` is to do.
+///
+/// # Errors
+/// The first thing that is wrong; `main` prints it and exits 125.
+pub fn stop(options: &Options) -> Result<ClientPlan> {
+    let until = options.read("until", "prepared or stopped", Until::parse)?.unwrap_or(Until::Prepared);
+    Ok(ClientPlan::Stop { target: target(options)?, until, timeout: options.duration("timeout")? })
+}
+
+/// What `grace-init status` is to do.
+///
+/// # Errors
+/// As [`stop`].
+pub fn status(options: &Options) -> Result<ClientPlan> {
+    Ok(ClientPlan::Status { target: target(options)?, json: options.flag("json")? })
+}
+
+/// What `grace-init ready` is to do.
+///
+/// # Errors
+/// As [`stop`].
+pub fn ready(options: &Options) -> Result<ClientPlan> {
+    Ok(ClientPlan::Ready { target: target(options)? })
+}
+
+/// What `grace-init hook` is to do: the shutdown's settings, with a process that is not ours in the command's place.
+///
+/// # Errors
+/// As [`stop`].
+pub fn hook(options: &Options) -> Result<HookPlan> {
+    let pid = pid(options)?;
+    let stops = options.one("stop-signal").is_some();
+    let mut options = options.clone();
+    options.command = vec![format!("process {pid}").into()];
+    let mut run = grace_init(&options)?;
+    // It is begun at once, and by nothing else.
+    run.shutdown.stop_on = SignalSet::default();
+    Ok(HookPlan { run, pid, stops, kills: options.flag("kill")? })
+}
+
 /// The plan of dumb-init 1.2.5: no deadline, no waiting, silent.
 ///
 /// # Errors
@@ -392,6 +460,7 @@ pub fn dumb_init(options: &Options) -> Result<Plan> {
         zero_codes: ZeroCodes::default(),
         shutdown: ShutdownPlan::relay_only(Leftovers::TermAndLeave),
         report: Report::None,
+        control: Control::None,
         log: quiet_log("dumb-init", if debug { LevelFilter::DEBUG } else { LevelFilter::ERROR }),
         start_failure: StartFailure::DumbInit,
         command: options.command("write it behind the options, such as dumb-init -- nginx")?,
@@ -435,6 +504,7 @@ pub fn tini(options: &Options) -> Result<Plan> {
         zero_codes: zero_codes(options, "e")?,
         shutdown: ShutdownPlan::relay_only(Leftovers::Leave),
         report: Report::None,
+        control: Control::None,
         log: quiet_log("tini", level),
         start_failure: StartFailure::Tini,
         command: options.command("write it behind the options, such as tini -- nginx")?,

@@ -134,6 +134,20 @@ impl<'a> Told<'a> {
         text
     }
 
+    /// The summary line of a hook, which knows nothing of how the command ended.
+    pub fn hook_summary(&self) -> String {
+        let mut text = format!("the hook took {}", Measured(self.elapsed()));
+        for (place, phase) in self.phases().into_iter().enumerate() {
+            let separator = if place == 0 { ":" } else { "," };
+            let took = self.history.time_in(phase, self.now).unwrap_or_default();
+            let _ = write!(text, "{separator} {} {}", phase.name(), Measured(took));
+        }
+        for fact in self.facts() {
+            let _ = write!(text, "; {fact}");
+        }
+        text
+    }
+
     fn phases(&self) -> Vec<Phase> {
         let of_the_shutdown = |phase: &Phase| ![Phase::Running, Phase::Done].contains(phase);
         let mut phases: Vec<Phase> = Vec::new();

@@ -285,6 +285,23 @@ impl Shutdown {
         }
     }
 
+    /// The steps of both chains.
+    pub fn all_steps(&self) -> impl Iterator<Item = (StepId, &Step)> {
+        let of = |chain, steps: &'_ [Step]| (0..steps.len()).map(move |index| StepId { chain, index });
+        let pre_stop = of(Chain::PreStop, &self.plan.pre_stop).zip(&self.plan.pre_stop);
+        pre_stop.chain(of(Chain::PostStop, &self.plan.post_stop).zip(&self.plan.post_stop))
+    }
+
+    /// The time from a stop request to SIGKILL, where there is a deadline.
+    pub fn budget(&self) -> Option<Duration> {
+        self.plan.budget()
+    }
+
+    /// What is left of the orchestrator's grace; `None` where it has no end, or no shutdown was asked for.
+    pub fn time_left_to_leave(&self, now: Moment) -> Option<Duration> {
+        self.stop?.deadline.later(self.plan.reserve).remaining(now)
+    }
+
     /// Whether the drain and the pre-stop chain are over, so that only the stop itself is left.
     pub fn is_prepared(&self) -> bool {
         match self.state {
@@ -372,7 +389,8 @@ impl Shutdown {
 
     fn stop_signal(&mut self, received: Received, now: Moment) {
         let Some(stop) = &mut self.stop else {
-            let trigger = Trigger { request: StopRequest::Signal(received.signal), sender: received.sender, at: now };
+            let trigger =
+                Trigger { request: StopRequest::Signal(received.signal), sender: received.sender, at: now };
             return self.request_stop(trigger, received.command_has_it);
         };
         if received.signal == Signal::INT {

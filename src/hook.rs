@@ -1,0 +1,255 @@
+//! `grace-init hook`: a preStop hook for images whose ENTRYPOINT is another program. The same machine as the init's, with
+//! a process in the command's place that is not ours to reap.
+
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::unistd::Pid;
+use tracing::{error, info, warn};
+
+use crate::linux::children::{self, Reaped};
+use crate::linux::clock::Clock;
+use crate::linux::descendants::Descendants;
+use crate::linux::entry::Origin;
+use crate::linux::process::Process;
+use crate::linux::signals::{SignalFd, Target, send};
+use crate::linux::spawn::World;
+use crate::linux::wait;
+use crate::outcome::{ExitStatus, Outcome};
+use crate::plan::HookPlan;
+use crate::report::Told;
+use crate::shutdown::{
+    Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
+};
+use crate::signal::{Sender, Signal};
+use crate::steps::{self, Steps, number};
+use crate::time::{Deadline, Moment};
+
+const STEP_FAILED: ExitStatus = ExitStatus::new(1);
+/// The process is still there at the deadline (as timeout(1) has it); to kill it is left to the kubelet.
+const STILL_THERE: ExitStatus = ExitStatus::new(124);
+
+/// Drains, runs the chain and, with `--stop-signal`, stops the process; returns what to exit with.
+pub fn run(plan: HookPlan, origin: &Origin) -> ExitStatus {
+    match Hook::begin(plan, origin) {
+        Ok(mut hook) => {
+            let status = hook.stay();
+            hook.clear_up();
+            status
+        }
+        Err((why, status)) => {
+            error!("{why}");
+            status
+        }
+    }
+}
+
+struct Hook {
+    plan: HookPlan,
+    process: Process,
+    gone: bool,
+    world: World,
+    clock: Clock,
+    signals: SignalFd,
+    machine: Shutdown,
+    steps: Steps,
+}
+
+impl Hook {
+    fn begin(plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
+        let clock = Clock::start();
+        let pid = plan.pid;
+        let process = Process::open(Pid::from_raw(pid)).map_err(|errno| {
+            if errno == Errno::ESRCH {
+                return (
+                    format!("there is no process {pid}: name another with --pid"),
+                    ExitStatus::NOT_FOUND,
+                );
+            }
+            (format!("cannot take hold of process {pid}: {}", errno.desc()), ExitStatus::OWN_FAILURE)
+        })?;
+        if plan.stops && process.may_be_signalled() == Err(Errno::EPERM) {
+            let whose = process.user().map_or_else(String::new, |user| format!(" of user {user}"));
+            let us = nix::unistd::geteuid();
+            let why = format!(
+                "process {pid} is in the hands{whose} and cannot be signalled by user {us}: run the hook as that user"
+            );
+            return Err((why, ExitStatus::OWN_FAILURE));
+        }
+        let signals = SignalFd::open().map_err(|errno| {
+            (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
+        })?;
+        if let Err(errno) = children::adopt_orphans() {
+            warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
+        }
+        let machine = Shutdown::new(&plan.run, clock.now());
+        let world = World::of(origin);
+        Ok(Self { plan, process, gone: false, world, clock, signals, machine, steps: Steps::default() })
+    }
+
+    fn stay(&mut self) -> ExitStatus {
+        let mut events = vec![Event::StopAsked(Sender::Process(nix::unistd::getpid().as_raw()))];
+        loop {
+            let mut acted = false;
+            for event in events {
+                let actions = self.machine.on(event, self.clock.now());
+                acted |= !actions.is_empty();
+                if let Some(status) = self.perform_all(actions) {
+                    return status;
+                }
+            }
+            if !acted {
+                self.sleep();
+            }
+            if let Some(signal) = self.told_to_end() {
+                warn!(%signal, "told to end: the rest is left out");
+                return Outcome::Killed(signal).status();
+            }
+            events = self.happened();
+        }
+    }
+
+    fn sleep(&self) {
+        let limit = self.machine.next_due().remaining(self.clock.now());
+        let process = Some(self.process.as_fd()).filter(|_| !self.gone);
+        let descriptors: Vec<_> =
+            [self.signals.as_fd()].into_iter().chain(process).chain(self.steps.descriptors()).collect();
+        wait::until_readable(&descriptors, limit);
+    }
+
+    fn told_to_end(&mut self) -> Option<Signal> {
+        self.signals
+            .by_ref()
+            .map(|arrival| arrival.signal)
+            .find(|signal| [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(signal))
+    }
+
+    fn happened(&mut self) -> Vec<Event> {
+        let mut events = self.steps.look();
+        while let Reaped::Child(pid, outcome) = children::reap_one() {
+            events.extend(self.steps.reaped(pid, outcome, false));
+        }
+        if !self.gone && self.process.has_ended() {
+            self.gone = true;
+            // How it ended is for its own parent to know; nothing of it is ours to wait for.
+            events.push(Event::MainEnded { outcome: Outcome::Exited(0), last: true });
+        }
+        events.push(Event::Tick);
+        events
+    }
+
+    fn perform_all(&mut self, actions: Vec<Action>) -> Option<ExitStatus> {
+        for action in actions {
+            match action {
+                Action::StartStep(id) => self.start_step(id),
+                Action::TermStep(id) => self.steps.term(id),
+                Action::KillStep(id) => {
+                    for process in self.steps.kill(id) {
+                        let _ = send(Target::Process(process.pid), Signal::KILL);
+                    }
+                }
+                Action::Stop(signal) | Action::SignalCommand(signal) | Action::Relay(signal, _) => {
+                    if let Err(errno) = self.process.send(signal) {
+                        warn!(%signal, pid = self.plan.pid, "cannot send a signal: {}", errno.desc());
+                    }
+                }
+                Action::Tell(Notice::Entered(Phase::Stopping)) if !self.plan.stops => {
+                    return Some(self.verdict());
+                }
+                Action::Tell(notice) => self.tell(notice),
+                Action::KillAll if self.plan.kills => {
+                    let _ = self.process.send(Signal::KILL);
+                }
+                Action::KillAll if self.gone => {}
+                Action::KillAll => {
+                    warn!(
+                        pid = self.plan.pid,
+                        "the time is up and the process is still there: it is left to whoever kills it"
+                    );
+                    return Some(STILL_THERE);
+                }
+                // The process left nothing that is ours.
+                Action::TermLeftovers { .. }
+                | Action::ContinueSuspended
+                | Action::LastToGroup(_)
+                | Action::SuspendSelf => {}
+                Action::Leave(_) => return Some(if self.gone { self.verdict() } else { STILL_THERE }),
+            }
+        }
+        None
+    }
+
+    fn start_step(&mut self, id: StepId) {
+        let Some(step) = self.machine.step(id) else { return };
+        info!(step = step.text, number = number(id), "starting a step");
+        let remaining = self.machine.deadline().remaining(self.clock.now());
+        let variables = steps::variables(id, self.machine.history(), self.process.pid(), remaining);
+        if let Err(end) = self.steps.start(id, step, &variables, &self.world) {
+            let actions = self.machine.on(Event::StepEnded { id, end, last: false }, self.clock.now());
+            // One step at a time fails here, so this goes no deeper than the chain is long; an end shows on the
+            // next turn.
+            let _ = self.perform_all(actions);
+        }
+    }
+
+    fn tell(&self, notice: Notice) {
+        if let Notice::StepEnded(id, end) = notice {
+            let step = self.machine.step(id).map(|step| step.text.as_str()).unwrap_or_default();
+            match end {
+                StepEnd::Ended(outcome) if outcome.succeeded() => {}
+                StepEnd::Ended(outcome) => warn!(step, number = number(id), "a step failed: it {outcome}"),
+                StepEnd::NotStarted(reason) => {
+                    warn!(step, number = number(id), "a step could not start: {reason}")
+                }
+                StepEnd::Overdue => warn!(step, number = number(id), "a step's time is up: it is stopped"),
+                StepEnd::Skipped => {}
+            }
+        }
+    }
+
+    fn verdict(&self) -> ExitStatus {
+        let now = self.clock.now();
+        info!("{}", Told::of(&self.machine, now, ExitStatus::SUCCESS).hook_summary());
+        let failed = self.machine.history().steps_of(Chain::PreStop).any(StepRecord::went_wrong);
+        if failed { STEP_FAILED } else { ExitStatus::SUCCESS }
+    }
+
+    /// Ends what steps have left running: it would hold the hook's output open, and whoever waits for that would wait for ever.
+    fn clear_up(&mut self) {
+        if self.steps.is_empty() {
+            return;
+        }
+        let deadline = self.clock.now().after(STEP_KILL_DELAY);
+        self.signal_what_is_left(Signal::TERM);
+        if self.reap_until(deadline) {
+            return;
+        }
+        self.signal_what_is_left(Signal::KILL);
+        self.reap_until(self.clock.now().after(STEP_KILL_DELAY));
+    }
+
+    fn signal_what_is_left(&self, signal: Signal) {
+        for process in Descendants::find().iter().flat_map(Descendants::iter) {
+            let _ = send(Target::Process(process.pid), signal);
+        }
+    }
+
+    /// True when no child is left.
+    fn reap_until(&mut self, deadline: Moment) -> bool {
+        let deadline = Deadline::At(deadline);
+        loop {
+            match children::reap_one() {
+                Reaped::NoChildren => return true,
+                Reaped::Child(..) => {}
+                Reaped::NoneEnded => {
+                    let left = deadline.remaining(self.clock.now()).filter(|left| *left > Duration::ZERO);
+                    let Some(left) = left else { return false };
+                    // SIGCHLD wakes us; what else has come is read along.
+                    wait::until_readable(&[self.signals.as_fd()], Some(left));
+                    self.signals.by_ref().for_each(drop);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Another process, held by a descriptor: its number may pass to somebody else, the descriptor does not.
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::Pid;
+
+use super::{above_stdio, check};
+use crate::signal::Signal;
+
+/// A process that is not our child.
+#[derive(Debug)]
+pub struct Process {
+    pid: Pid,
+    descriptor: OwnedFd,
+}
+
+impl Process {
+    /// Takes hold of it (pidfd_open(2), since Linux 5.3). The descriptor can be read when the process has ended.
+    ///
+    /// # Errors
+    /// ESRCH when there is none.
+    pub fn open(pid: Pid) -> nix::Result<Self> {
+        // SAFETY: it takes no pointers.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        Ok(Self { pid, descriptor: above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)? })
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// ESRCH when it has ended, EPERM when it is another user's.
+    pub fn send(&self, signal: Signal) -> nix::Result<()> {
+        self.send_number(signal.number())
+    }
+
+    /// Whether we may signal it; EPERM says that it is another user's.
+    ///
+    /// # Errors
+    /// As [`Self::send`].
+    pub fn may_be_signalled(&self) -> nix::Result<()> {
+        self.send_number(0)
+    }
+
+    fn send_number(&self, number: i32) -> nix::Result<()> {
+        let fd = self.descriptor.as_raw_fd();
+        // SAFETY: a null pointer asks for what kill(2) would send.
+        let result = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, fd, number, std::ptr::null::<libc::siginfo_t>(), 0)
+        };
+        check(libc::c_int::try_from(result).unwrap_or(-1)).map(drop)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
+        poll(&mut asked, PollTimeout::ZERO) == Ok(1)
+    }
+
+    /// Whose it is; `None` when `/proc` does not tell.
+    pub fn user(&self) -> Option<u32> {
+        std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|process| process.uid())
+    }
+}
+
+impl AsFd for Process {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}

@@ -1,0 +1,205 @@
+//! The processes of the steps: starting them, hearing how they end, ending them with all that they started.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::unistd::Pid;
+
+use crate::linux::descendants::{Descendant, Descendants};
+use crate::linux::signals::{Target, send};
+use crate::linux::spawn::{self, Failure, Progress, Reached, Started, World};
+use crate::outcome::Outcome;
+use crate::plan::{Step, Work};
+use crate::shutdown::{Chain, Event, History, Phase, StepEnd, StepId};
+use crate::signal::Signal;
+
+/// The steps that were started.
+#[derive(Debug, Default)]
+pub struct Steps(Vec<RunningStep>);
+
+#[derive(Debug)]
+struct RunningStep {
+    id: StepId,
+    /// What it runs, for the message when that cannot be executed.
+    program: OsString,
+    pid: Pid,
+    starting: Option<Progress>,
+    ended: bool,
+    /// What belonged to it when it was told to end; its children may have become orphans by the time it is killed.
+    tree: Vec<Descendant>,
+}
+
+impl RunningStep {
+    fn could_not(&self, failure: Failure) -> StepEnd {
+        StepEnd::NotStarted(spawn::explain(&self.program, failure))
+    }
+}
+
+impl Steps {
+    /// Starts a step with these variables in its environment.
+    ///
+    /// # Errors
+    /// Why it could not be started, for the machine to hear as its end.
+    pub fn start(
+        &mut self,
+        id: StepId,
+        step: &Step,
+        variables: &[(&str, OsString)],
+        world: &World,
+    ) -> Result<(), StepEnd> {
+        let (started, program) = match &step.work {
+            Work::Program(command) => (spawn::start_step(command, variables, world), command.program.clone()),
+            Work::Builtin(work) => (spawn::start_builtin(work, world), OsString::from(&step.text)),
+        };
+        match started {
+            Ok(Started { pid, progress }) => {
+                let starting = Some(progress);
+                self.0.push(RunningStep { id, program, pid, starting, ended: false, tree: Vec::new() });
+                Ok(())
+            }
+            Err(failure) => Err(StepEnd::NotStarted(spawn::explain(&program, failure))),
+        }
+    }
+
+    /// Whether no step was ever started.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether this process is a step's own.
+    pub fn owns(&self, pid: Pid) -> bool {
+        self.0.iter().any(|step| step.pid == pid && !step.ended)
+    }
+
+    /// What to wait for besides SIGCHLD: a step that executes its program now, or cannot.
+    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        self.0.iter().filter_map(|step| step.starting.as_ref()).map(AsFd::as_fd)
+    }
+
+    /// A step's own process was reaped.
+    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool) -> Option<Event> {
+        let step = self.0.iter_mut().find(|step| step.pid == pid && !step.ended)?;
+        step.ended = true;
+        // One that could not execute its program has said so, or says so now.
+        let reached = step.starting.take().map(|mut progress| progress.look());
+        let end = match reached {
+            Some(Reached::Failed(failure)) => step.could_not(failure),
+            Some(Reached::Program | Reached::Underway) | None => StepEnd::Ended(outcome),
+        };
+        Some(Event::StepEnded { id: step.id, end, last })
+    }
+
+    /// Looks which steps execute their programs now; those that cannot have ended.
+    pub fn look(&mut self) -> Vec<Event> {
+        let mut events = Vec::new();
+        for step in &mut self.0 {
+            match step.starting.as_mut().map(Progress::look) {
+                None | Some(Reached::Underway) => {}
+                Some(Reached::Program) => step.starting = None,
+                Some(Reached::Failed(failure)) => {
+                    step.starting = None;
+                    step.ended = true;
+                    events.push(Event::StepEnded { id: step.id, end: step.could_not(failure), last: false });
+                }
+            }
+        }
+        events
+    }
+
+    /// SIGTERM to a step's process group.
+    pub fn term(&mut self, id: StepId) {
+        let Some(step) = self.0.iter_mut().find(|step| step.id == id) else { return };
+        if let Some(all) = Descendants::find() {
+            step.tree = all.tree(step.pid);
+        }
+        // The group is its own and its leader is not reaped: the number is right.
+        if !step.ended {
+            let _ = send(Target::Group(step.pid), Signal::TERM);
+        }
+    }
+
+    /// SIGKILL to a step's process group, and what else is left of all that it started, for the caller to kill.
+    pub fn kill(&self, id: StepId) -> Vec<Descendant> {
+        let Some(step) = self.0.iter().find(|step| step.id == id) else { return Vec::new() };
+        let Some(all) = Descendants::find() else {
+            self.kill_group(step);
+            return Vec::new();
+        };
+        let mut tree = all.tree(step.pid);
+        tree.extend(step.tree.iter().filter(|process| all.has(process)));
+        tree.sort_unstable_by_key(|process| process.pid);
+        tree.dedup_by_key(|process| process.pid);
+        self.kill_group(step);
+        tree
+    }
+
+    /// SIGKILL to the process group of every step that has not ended: what can be done without `/proc`.
+    pub fn kill_groups(&self) {
+        self.0.iter().for_each(|step| self.kill_group(step));
+    }
+
+    fn kill_group(&self, step: &RunningStep) {
+        if !step.ended {
+            let _ = send(Target::Group(step.pid), Signal::KILL);
+        }
+    }
+}
+
+/// The number that people count a step by.
+pub fn number(id: StepId) -> u64 {
+    u64::try_from(id.index).unwrap_or(u64::MAX).saturating_add(1)
+}
+
+/// The phase that a step runs in.
+pub fn phase_of(id: StepId) -> Phase {
+    match id.chain {
+        Chain::PreStop => Phase::PreStop,
+        Chain::PostStop => Phase::PostStop,
+    }
+}
+
+/// What a step finds in its environment.
+pub fn variables(
+    id: StepId,
+    history: &History,
+    main: Pid,
+    remaining: Option<std::time::Duration>,
+) -> Vec<(&'static str, OsString)> {
+    let mut variables: Vec<(&'static str, OsString)> =
+        vec![("MAINPID", main.to_string().into()), ("GRACE_INIT_STEP", number(id).to_string().into())];
+    if let Some(trigger) = history.trigger {
+        variables.push(("GRACE_INIT_SIGNAL", trigger.request.signal().to_string().into()));
+    }
+    if let Some(remaining) = remaining {
+        variables.push(("GRACE_INIT_REMAINING_MS", remaining.as_millis().to_string().into()));
+    }
+    if id.chain == Chain::PostStop
+        && let Some(main) = history.main
+    {
+        let (result, code, status) = service_result(main.outcome, history);
+        variables.push(("SERVICE_RESULT", result.into()));
+        variables.push(("EXIT_CODE", code.into()));
+        variables.push(("EXIT_STATUS", status.into()));
+    }
+    variables
+}
+
+/// As systemd tells its `ExecStopPost=` (systemd.exec(5), "$SERVICE_RESULT").
+fn service_result(outcome: Outcome, history: &History) -> (&'static str, &'static str, String) {
+    match outcome {
+        Outcome::Exited(0) => ("success", "exited", "0".to_owned()),
+        Outcome::Exited(code) => ("exit-code", "exited", code.to_string()),
+        Outcome::Killed(signal) => {
+            let name = signal.to_string();
+            let name = name.strip_prefix("SIG").unwrap_or(&name).to_owned();
+            let result = if signal == Signal::KILL && history.killed.count() > 0 {
+                "timeout"
+            } else if history.stop_signals.contains(&signal) {
+                "success"
+            } else {
+                "signal"
+            };
+            (result, "killed", name)
+        }
+    }
+}
