@@ -78,7 +78,7 @@ fn connect(target: &Target) -> Result<Connection, Failure> {
 
 /// Asks one question.
 fn ask(target: &Target, request: Request) -> Result<Status, Failure> {
-    let mut blocks = Blocks::ask(connect(target)?, request)?;
+    let mut blocks = Blocks::ask(connect(target)?, request);
     let clock = Clock::start();
     let deadline = Deadline::At(clock.now().after(PATIENCE));
     loop {
@@ -111,11 +111,10 @@ enum Read {
 }
 
 impl Blocks {
-    fn ask(mut connection: Connection, request: Request) -> Result<Self, Failure> {
-        match connection.send(&request.encode()) {
-            Ok(()) => Ok(Self { connection, text: Vec::new() }),
-            Err(error) => Err(Failure { why: format!("the init ended: {error}"), status: NO_INIT }),
-        }
+    fn ask(mut connection: Connection, request: Request) -> Self {
+        // An init that turns us away has hung up already, which reading will tell.
+        let _ = connection.send(&request.encode());
+        Self { connection, text: Vec::new() }
     }
 
     /// The next block; never waits.
@@ -159,7 +158,7 @@ impl Stop {
     fn new(target: &Target, until: Until, timeout: Option<Duration>) -> Result<Self, Failure> {
         // Before the request: afterwards its number may be another's.
         let init = Process::open(Pid::from_raw(target.pid)).ok();
-        let blocks = Blocks::ask(connect(target)?, Request::Stop(until))?;
+        let blocks = Blocks::ask(connect(target)?, Request::Stop(until));
         let clock = Clock::start();
         let deadline = Deadline::after(clock.now(), timeout);
         Ok(Self { blocks, until, init, clock, deadline, screen: Screen::new() })
