@@ -184,9 +184,15 @@ fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)
 }
 
-/// Suspends ourselves, as a shell's job; PID 1 cannot be, and goes on (kernel/signal.c, `sig_task_ignored`).
+/// Suspends ourselves, as a shell's job.
+///
+/// Never as PID 1: a SIGSTOP stops nothing there, yet it takes away a SIGCONT that waits to be read
+/// (kernel/signal.c, `prepare_signal`), and the command would stay suspended.
 pub fn suspend_ourselves() {
-    let _ = send(Target::Process(getpid()), Signal::STOP);
+    let me = getpid();
+    if me != Pid::from_raw(1) {
+        let _ = send(Target::Process(me), Signal::STOP);
+    }
 }
 
 /// The process group of a process; `None` when it is gone.

@@ -1,0 +1,41 @@
+//! What an init does, observed from outside: on grace-init, or on the program in `INIT_UNDER_TEST`.
+//!
+//! A test that needs something this machine lacks is reported as ignored, with the need in brackets; with
+//! `GRACE_INIT_TEST_ALL=1` it fails instead.
+#![allow(
+    unsafe_code,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::arithmetic_side_effects,
+    clippy::missing_docs_in_private_items,
+    missing_docs,
+    reason = "a test may panic, and its kills and terminals are system calls"
+)]
+
+mod known_differences;
+mod support;
+
+/// Declares the files of tests and the list of them in one place.
+macro_rules! themes {
+    ($($theme:ident)+) => {
+        $(mod $theme;)+
+        fn main() -> std::process::ExitCode {
+            support::run_all(vec![$((stringify!($theme), $theme::behaviours())),+])
+        }
+    };
+}
+
+themes! {
+    doors
+    exit_status
+    relay
+    early_signals
+    world
+    reaping
+    leftovers
+    faces
+    tty
+    log
+}

@@ -1,0 +1,66 @@
+//! What a test needs of the machine, so that it can be reported as ignored where that is missing.
+
+use std::collections::HashMap;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock};
+
+use super::subject::example;
+
+/// Something that not every machine has.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Need {
+    /// The right to make a PID namespace, as root or through a user namespace.
+    PidNamespace,
+    /// The right to change the user.
+    Root,
+    /// This program on the PATH, and able to run here.
+    Program(&'static str),
+}
+
+impl Need {
+    /// The reason to ignore a test, or nothing when the need is met.
+    pub fn missing(self) -> Option<String> {
+        static KNOWN: OnceLock<Mutex<HashMap<Need, bool>>> = OnceLock::new();
+        let known = KNOWN.get_or_init(Mutex::default);
+        let met = *known.lock().unwrap().entry(self).or_insert_with(|| self.is_met());
+        (!met).then(|| match self {
+            Self::PidNamespace => "needs a pid namespace".to_owned(),
+            Self::Root => "needs root".to_owned(),
+            Self::Program(program) => format!("needs {program}"),
+        })
+    }
+
+    fn is_met(self) -> bool {
+        match self {
+            Self::PidNamespace => a_namespace_works(),
+            Self::Root => nix::unistd::geteuid().is_root(),
+            // Installed is not enough: many sandboxes forbid tracing.
+            Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
+            Self::Program(program) => on_path(program),
+        }
+    }
+}
+
+fn on_path(program: &str) -> bool {
+    std::env::var_os("PATH")
+        .is_some_and(|path| std::env::split_paths(&path).any(|directory| directory.join(program).is_file()))
+}
+
+fn ends_well(program: &str, arguments: &[&str]) -> bool {
+    let mut command = Command::new(program);
+    command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+fn a_namespace_works() -> bool {
+    let mut command = Command::new(example("stage"));
+    command.args(["--pid-namespace", "--", "sh", "-c", "echo pid $$"]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let Ok(mut stage) = command.spawn() else { return false };
+    let mut said = String::new();
+    if let Some(mut stdout) = stage.stdout.take() {
+        let _ = std::io::Read::read_to_string(&mut stdout, &mut said);
+    }
+    let _ = stage.wait();
+    said == "pid 1\n"
+}

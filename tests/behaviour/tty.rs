@@ -1,0 +1,163 @@
+//! On a terminal: job control works below us, and each key's signal comes once.
+
+use nix::libc::SIGHUP;
+
+use crate::support::Need::Program;
+use crate::support::process::{state, wait_until};
+use crate::support::{LIMIT, Running, Subject, Terminal, behaviours, example};
+
+/// An interactive bash that runs, as its job, the init with a reporter.
+fn as_a_job(init: Subject, option: &str) -> Running {
+    let stage = init.outside();
+    let path = stage.init_path();
+    let run = stage
+        .without_init()
+        .env("init", path)
+        .env("reporter", example("signal_reporter"))
+        .env("PS1", "prompt> ")
+        .on_terminal(Terminal::new())
+        .command(["bash", "--norc", "--noprofile", "-i"])
+        .start();
+    run.wait_for("prompt>");
+    run.terminal().type_in(&format!("\"$init\" {option} -- $reporter\n"));
+    run.wait_for("ready pid=");
+    run
+}
+
+/// The init and its reporter below the bash.
+fn job(run: &Running) -> Vec<i32> {
+    run.descendants()
+}
+
+behaviours! {
+    [Program("bash")]
+    fn an_interactive_shell_below_us_has_job_control(init) {
+        let run = init.outside().group()
+            .env("PS1", "prompt> ")
+            .on_terminal(Terminal::new())
+            .command(["bash", "--norc", "--noprofile", "-i", "-m"])
+            .start();
+        run.wait_for("prompt>");
+        run.terminal().type_in("sleep 1000\n");
+        wait_until("a job is in the foreground", LIMIT, || {
+            let group = run.terminal().foreground();
+            group > 0 && run.descendants().contains(&group) && group != run.child()
+        });
+        run.terminal().type_in("\x1a");
+        run.wait_for("Stopped");
+        run.terminal().type_in("jobs; kill %1; exit 3\n");
+        run.timeline().never_saw("no job control");
+        run.timeline().never_saw("annot set terminal process group");
+    }
+
+    []
+    fn a_ctrl_c_reaches_the_command_once(init) {
+        let run = init.outside().group().on_terminal(Terminal::new()).reporter(&[]).start();
+        run.wait_for("ready");
+        run.terminal().type_in("\x03");
+        run.wait_for("signal SIGINT ");
+        run.signal(41);
+        run.wait_for("signal SIGRTMIN+7 ");
+        run.timeline().saw_times("signal SIGINT ", 1);
+    }
+
+    []
+    fn a_ctrl_c_is_not_sent_a_second_time_to_a_single_child(init) {
+        let run = init.outside().single_child().on_terminal(Terminal::new()).reporter(&[]).start();
+        run.wait_for("ready");
+        run.terminal().type_in("\x03");
+        run.wait_for("signal SIGINT ");
+        run.signal(41);
+        run.wait_for("signal SIGRTMIN+7 ");
+        run.timeline().saw_times("signal SIGINT ", 1);
+    }
+
+    []
+    fn a_new_window_size_is_reported_once(init) {
+        let run = init.outside().group().on_terminal(Terminal::new()).reporter(&[]).start();
+        run.wait_for("ready");
+        run.terminal().resize(40, 120);
+        run.wait_for("signal SIGWINCH ");
+        run.signal(41);
+        run.wait_for("signal SIGRTMIN+7 ");
+        run.timeline().saw_times("signal SIGWINCH ", 1);
+    }
+
+    []
+    fn a_hang_up_of_the_terminal_reaches_the_command(init) {
+        let mut run = init.outside().group().on_terminal(Terminal::new()).reporter(&["--exit-on", "HUP=7"]).start();
+        run.wait_for("ready");
+        run.close_terminal();
+        run.wait_until_over();
+        assert!([7, 128 + SIGHUP].contains(&run.wait().code()));
+    }
+
+    []
+    fn the_hang_up_of_our_own_hand_over_does_not_reach_the_command(init) {
+        let run = init.outside().group().on_terminal(Terminal::new()).reporter(&[]).start();
+        run.wait_for("ready");
+        run.signal(41);
+        run.wait_for("signal SIGRTMIN+7 ");
+        run.timeline().never_saw("signal SIGHUP ");
+        run.timeline().never_saw("signal SIGCONT ");
+        // Only the first was the hand-over's.
+        run.signal(SIGHUP);
+        run.wait_for("signal SIGHUP ");
+    }
+
+    []
+    fn the_command_is_in_the_foreground_of_the_terminal(init) {
+        let run = init.outside().group().on_terminal(Terminal::new()).reporter(&[]).start();
+        run.wait_for("ready");
+        wait_until("the command is in the foreground", LIMIT, || run.terminal().foreground() == run.child());
+    }
+
+    []
+    fn a_full_screen_of_output_and_an_exit_status_come_through(init) {
+        let mut run = init.outside().group().on_terminal(Terminal::new())
+            .shell("seq 2000; test -t 0 && test -t 1 && test -t 2; echo tty=$?; exit 11")
+            .start();
+        run.wait_for("tty=0");
+        run.exits_with(11);
+    }
+
+    [Program("bash")]
+    fn a_ctrl_z_stops_us_and_the_command_and_fg_wakes_both(init) {
+        let run = as_a_job(init, "");
+        run.terminal().type_in("\x1a");
+        wait_until("init and command are stopped", LIMIT, || {
+            let job = job(&run);
+            job.len() == 2 && job.iter().all(|&pid| state(pid) == Some('T'))
+        });
+        run.wait_for("Stopped");
+        run.terminal().type_in("fg\n");
+        wait_until("init and command go on", LIMIT, || job(&run).iter().all(|&pid| state(pid) == Some('S')));
+        run.wait_for("signal SIGCONT ");
+    }
+
+    [Program("bash")]
+    fn a_ctrl_c_reaches_a_command_that_is_a_shells_job_once(init) {
+        for option in ["", "-c"] {
+            let option = if init.takes_single_child() { option } else { "" };
+            let run = as_a_job(init, option);
+            run.terminal().type_in("\x03");
+            run.wait_for("signal SIGINT ");
+            let init_pid = job(&run)[0];
+            crate::support::process::send(init_pid, 41);
+            run.wait_for("signal SIGRTMIN+7 ");
+            run.timeline().saw_times("signal SIGINT ", 1);
+        }
+    }
+
+    [Program("bash")]
+    fn the_shell_has_its_terminal_back_after_us(init) {
+        let run = as_a_job(init, "");
+        let init_pid = job(&run)[0];
+        let command = job(&run)[1];
+        crate::support::process::send(command, nix::libc::SIGKILL);
+        wait_until("the init is gone", LIMIT, || state(init_pid).is_none());
+        wait_until("the shell is in the foreground", LIMIT, || run.terminal().foreground() == run.pid());
+        run.terminal().type_in("echo sta\"\"tus $?\n");
+        run.wait_for("status 137");
+    }
+}

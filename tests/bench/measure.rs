@@ -1,0 +1,302 @@
+//! The measurements. Each takes the inits in turn and adds its rows.
+
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::process::CommandExt;
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::sched::{CloneFlags, unshare};
+
+use crate::child::now;
+use crate::table::Table;
+use crate::{Effort, Init};
+
+type Measurement = fn(&[Init], Effort, &mut Table);
+
+pub const ALL: [(&str, Measurement); 7] = [
+    ("start", start),
+    ("relay", relay),
+    ("stop", stop),
+    ("reap", reap),
+    ("tree", tree),
+    ("idle", idle),
+    ("size", size),
+];
+
+/// This machine, and how much it disagrees with itself: the same work timed many times.
+pub fn machine() -> String {
+    let cpu = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpu
+        .lines()
+        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
+        .map_or("?", |(_, m)| m);
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut times: Vec<f64> = (0..200).map(|_| timed(|| drop(Command::new("/bin/true").status()))).collect();
+    times.sort_by(f64::total_cmp);
+    let spread = (times[179] - times[19]) / times[100] * 100.0;
+    format!(
+        "{model}, {cores} cores, Linux {}; noise: 80% of /bin/true runs lie within {spread:.0}% of the median\n",
+        kernel.trim()
+    )
+}
+
+fn timed(work: impl FnOnce()) -> f64 {
+    let begun = Instant::now();
+    work();
+    begun.elapsed().as_secs_f64() * 1e6
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+fn medians(all: Vec<Vec<f64>>) -> Vec<Option<f64>> {
+    all.into_iter().map(|mut values| median(&mut values)).collect()
+}
+
+/// An init with a part of this program below it that has said that it is ready.
+struct Up {
+    init: Child,
+    said: BufReader<ChildStdout>,
+}
+
+impl Up {
+    fn start(mut command: Command) -> Self {
+        let mut init =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut said = BufReader::with_capacity(8, init.stdout.take().unwrap());
+        let mut line = String::new();
+        said.read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n", "{command:?}");
+        Self { init, said }
+    }
+
+    fn pid(&self) -> i32 {
+        self.init.id().cast_signed()
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        // SAFETY: it takes no pointers; the child is not reaped, so the number is its own.
+        unsafe { libc::kill(self.pid(), signal) };
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let children = children(self.pid());
+        let _ = self.init.kill();
+        for child in children {
+            // SAFETY: it takes no pointers.
+            unsafe { libc::kill(child, libc::SIGKILL) };
+        }
+        let _ = self.init.wait();
+    }
+}
+
+fn part(words: &[&str]) -> Vec<std::ffi::OsString> {
+    let me = std::env::current_exe().unwrap();
+    [me.into_os_string(), "child".into()].into_iter().chain(words.iter().map(Into::into)).collect()
+}
+
+/// As PID 1 of a PID namespace of its own.
+fn as_pid_1(init: &Init, words: &[&str]) -> Command {
+    let mut command = init.command(part(words));
+    // SAFETY: the calls are safe between fork and exec. The process that is forked next is PID 1: one more fork.
+    unsafe {
+        command.pre_exec(|| {
+            unshare(CloneFlags::CLONE_NEWPID | CloneFlags::CLONE_NEWNS)?;
+            let child = libc::fork();
+            if child == 0 {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                let none = c"none".as_ptr();
+                libc::mount(
+                    none,
+                    c"/".as_ptr(),
+                    std::ptr::null(),
+                    libc::MS_REC | libc::MS_PRIVATE,
+                    std::ptr::null(),
+                );
+                let proc = c"proc".as_ptr();
+                libc::mount(proc, c"/proc".as_ptr(), proc, 0, std::ptr::null());
+                return Ok(());
+            }
+            // Between us and PID 1: passes its end on.
+            for signal in 1..32 {
+                libc::signal(signal, libc::SIG_IGN);
+            }
+            libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+            // Above all the pipe on which the parent waits for the exec.
+            libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0);
+            libc::close(libc::STDOUT_FILENO);
+            let mut status = 0;
+            libc::waitpid(child, &raw mut status, 0);
+            libc::_exit(libc::WEXITSTATUS(status))
+        });
+    }
+    command
+}
+
+fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+fn children(parent: i32) -> Vec<i32> {
+    let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    all.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .filter(|pid| stat(*pid, 4) == Some(parent.into()))
+        .collect()
+}
+
+/// A numeric field of `/proc/PID/stat`, counted from 1.
+fn stat(pid: i32, field: usize) -> Option<i64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3)?.parse().ok()
+}
+
+fn start(inits: &[Init], effort: Effort, table: &mut Table) {
+    let mut all = vec![Vec::new(); inits.len()];
+    for _ in 0..effort.starts {
+        for (init, times) in inits.iter().zip(&mut all) {
+            times.push(timed(|| {
+                drop(init.command(["/bin/true"]).stdin(Stdio::null()).stderr(Stdio::null()).status())
+            }));
+        }
+    }
+    table.add("start and exit of /bin/true", "µs", medians(all));
+}
+
+fn relay(inits: &[Init], effort: Effort, table: &mut Table) {
+    let mut ups: Vec<Up> = inits.iter().map(|init| Up::start(init.command(part(&["relay"])))).collect();
+    let mut all = vec![Vec::new(); inits.len()];
+    for _ in 0..effort.signals {
+        for (up, times) in ups.iter_mut().zip(&mut all) {
+            let sent = now();
+            up.signal(libc::SIGUSR1);
+            let mut handled = [0; 8];
+            up.said.read_exact(&mut handled).unwrap();
+            times.push((u64::from_ne_bytes(handled) - sent) as f64 / 1e3);
+        }
+    }
+    table.add("relay of a signal", "µs", medians(all));
+}
+
+fn stop(inits: &[Init], effort: Effort, table: &mut Table) {
+    let mut all = vec![Vec::new(); inits.len()];
+    for _ in 0..effort.stops {
+        for (init, times) in inits.iter().zip(&mut all) {
+            let mut up = Up::start(init.command(part(&["idle"])));
+            let begun = Instant::now();
+            up.signal(libc::SIGTERM);
+            up.init.wait().unwrap();
+            times.push(begun.elapsed().as_secs_f64() * 1e6);
+        }
+    }
+    table.add("stop: SIGTERM to our exit", "µs", medians(all));
+}
+
+/// CPU that the process has used, in nanoseconds (proc(5), schedstat).
+fn cpu(pid: i32) -> f64 {
+    let schedstat = std::fs::read_to_string(format!("/proc/{pid}/schedstat")).unwrap();
+    schedstat.split_whitespace().next().unwrap().parse().unwrap()
+}
+
+fn reap(inits: &[Init], effort: Effort, table: &mut Table) {
+    if !is_root() {
+        println!("reaping as PID 1 is left out: it needs root");
+        return;
+    }
+    let count = effort.orphans.to_string();
+    let (mut costs, mut zombies) = (Vec::new(), Vec::new());
+    for init in inits {
+        let up = Up::start(as_pid_1(init, &["orphans", &count]));
+        let pid_1 = children(up.pid())[0];
+        let states = || {
+            let all = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+            all.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+                .filter(|pid| stat(*pid, 4) == Some(pid_1.into()))
+                .filter(|pid| {
+                    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                    stat.contains(") Z ")
+                })
+                .count()
+        };
+        let limit = Instant::now() + Duration::from_secs(20);
+        while states() > 0 && Instant::now() < limit {
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        costs.push(Some(cpu(pid_1) / 1e3 / effort.orphans as f64));
+        zombies.push(Some(states() as f64));
+        // SAFETY: it takes no pointers.
+        unsafe { libc::kill(pid_1, libc::SIGKILL) };
+    }
+    table.add(format!("CPU for an orphan, of {count} as PID 1"), "µs", costs);
+    table.add_limited("zombies left of them", "", zombies, 0.0);
+}
+
+fn tree(inits: &[Init], effort: Effort, table: &mut Table) {
+    const BUDGET: Duration = Duration::from_secs(1);
+    for count in effort.trees {
+        let measure = |init: &Init| {
+            if !init.ours {
+                return None;
+            }
+            let mut command = Command::new(&init.path);
+            command
+                .args(["--grace", "11s", "--reserve", "10s", "--"])
+                .args(part(&["tree", &count.to_string()]));
+            let mut up = Up::start(command);
+            let begun = Instant::now();
+            up.signal(libc::SIGTERM);
+            up.init.wait().unwrap();
+            Some(begun.elapsed().saturating_sub(BUDGET).as_secs_f64() * 1e3)
+        };
+        let values = inits.iter().map(measure).collect();
+        table.add_limited(
+            format!("deadline to our exit, {count} processes that ignore SIGTERM"),
+            "ms",
+            values,
+            10_000.0,
+        );
+    }
+}
+
+fn field(text: &str, name: &str) -> f64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.and_then(|line| line.split_whitespace().next()?.parse().ok()).unwrap_or(f64::NAN)
+}
+
+fn idle(inits: &[Init], effort: Effort, table: &mut Table) {
+    // What a build has just written is dirty in the page cache and would count as the process's own.
+    // SAFETY: it takes nothing.
+    unsafe { libc::sync() };
+    let ups: Vec<Up> = inits.iter().map(|init| Up::start(init.command(part(&["idle"])))).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    let status = |up: &Up| std::fs::read_to_string(format!("/proc/{}/status", up.pid())).unwrap();
+    let switches = |up: &Up| field(&status(up), "voluntary_ctxt_switches");
+    let before: Vec<f64> = ups.iter().map(switches).collect();
+    std::thread::sleep(Duration::from_secs(effort.idle_seconds));
+    let woken = ups.iter().zip(before).map(|(up, before)| Some(switches(up) - before)).collect();
+    table.add_limited(format!("wake-ups in {} s idle", effort.idle_seconds), "", woken, 0.0);
+    table.add_limited("threads", "", ups.iter().map(|up| Some(field(&status(up), "Threads"))).collect(), 1.0);
+    let rollup = |up: &Up| std::fs::read_to_string(format!("/proc/{}/smaps_rollup", up.pid())).unwrap();
+    let dirty = ups.iter().map(|up| Some(field(&rollup(up), "Private_Dirty"))).collect();
+    table.add_limited("memory of its own while idle (Private_Dirty)", "KiB", dirty, DIRTY_LIMIT);
+    table.add(
+        "memory while idle (RSS)",
+        "KiB",
+        ups.iter().map(|up| Some(field(&rollup(up), "Rss"))).collect(),
+    );
+}
+
+/// What the static build may have dirtied while idle, in KiB.
+const DIRTY_LIMIT: f64 = 160.0;
+/// What the static build may weigh, in bytes.
+const SIZE_LIMIT: f64 = 1_600_000.0;
+
+fn size(inits: &[Init], _: Effort, table: &mut Table) {
+    let size = |init: &Init| std::fs::metadata(&init.path).ok().map(|file| file.len() as f64);
+    table.add_limited("the file", "bytes", inits.iter().map(size).collect(), SIZE_LIMIT);
+}
