@@ -119,10 +119,9 @@ impl Hook {
     }
 
     fn told_to_end(&mut self) -> Option<Signal> {
-        self.signals
-            .by_ref()
-            .map(|arrival| arrival.signal)
-            .find(|signal| [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT].contains(signal))
+        let (arrivals, _) = self.signals.take();
+        let ends = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
+        arrivals.iter().map(|arrival| arrival.signal).find(|signal| ends.contains(signal))
     }
 
     fn happened(&mut self) -> Vec<Event> {
@@ -247,7 +246,7 @@ impl Hook {
                     let Some(left) = left else { return false };
                     // SIGCHLD wakes us; what else has come is read along.
                     wait::until_readable(&[self.signals.as_fd()], Some(left));
-                    self.signals.by_ref().for_each(drop);
+                    let _ = self.signals.take();
                 }
             }
         }

@@ -1,15 +1,14 @@
 //! Log records: one line each, for people or for programs, and never in the way of the shutdown.
 
 use std::fmt;
-use std::io;
 use std::sync::{Mutex, PoisonError};
 
 use tracing::field::{Field, Visit};
-use tracing::{Event, Level, Subscriber};
+use tracing::{Event, Level, Metadata, Subscriber, span};
+use tracing_subscriber::Layer;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::json;
 use crate::linux::stderr::Stderr;
@@ -21,12 +20,40 @@ const LONGEST_VALUE: usize = 320;
 
 /// Begins to log as planned. Only the first call counts.
 pub fn begin(plan: LogPlan) {
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(plan.level)
-        .with_writer(move || Records { format: plan.format, name: plan.name })
-        .event_format(Format { format: plan.format, name: plan.name })
-        .finish();
+    let format = Format { format: plan.format, name: plan.name };
+    let sink = Mutex::new(Sink { stderr: Stderr::default(), lost: 0 });
+    let subscriber = EventsOnly.with(plan.level).with(Records { format, sink });
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// What the layers stand on. tracing-subscriber's own registry keeps track of spans, of which there are none here, and
+/// holds 36 KiB for them.
+struct EventsOnly;
+
+impl Subscriber for EventsOnly {
+    fn enabled(&self, _: &Metadata<'_>) -> bool {
+        true
+    }
+
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+
+    fn event(&self, _: &Event<'_>) {}
+
+    fn enter(&self, _: &span::Id) {}
+
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// Writes each event as one record.
+struct Records {
+    format: Format,
+    sink: Mutex<Sink>,
 }
 
 struct Sink {
@@ -34,48 +61,24 @@ struct Sink {
     lost: u64,
 }
 
-static SINK: Mutex<Option<Sink>> = Mutex::new(None);
-
-/// Takes each record as one write.
-struct Records {
-    format: LogFormat,
-    name: &'static str,
-}
-
-impl io::Write for Records {
-    /// Always takes it all: a record that cannot be written is counted, and told of when the way is clear again.
-    fn write(&mut self, record: &[u8]) -> io::Result<usize> {
-        let mut sink = SINK.lock().unwrap_or_else(PoisonError::into_inner);
-        let sink = sink.get_or_insert_with(|| Sink { stderr: Stderr::default(), lost: 0 });
+impl<S: Subscriber> Layer<S> for Records {
+    /// A record that cannot be written is counted, and told of when the way is clear again.
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let record = self.format.record(*event.metadata().level(), &fields.message, &fields.rest);
+        let mut sink = self.sink.lock().unwrap_or_else(PoisonError::into_inner);
         if sink.lost > 0 {
-            let lost = self.lost(sink.lost);
+            let lost = [("records", Value::Number(sink.lost.to_string()))];
+            let lost =
+                self.format.record(Level::WARN, "log records were lost: nobody read standard error", &lost);
             if sink.stderr.write(lost.as_bytes()).is_ok() {
                 sink.lost = 0;
             }
         }
-        if sink.stderr.write(record).is_err() {
+        if sink.stderr.write(record.as_bytes()).is_err() {
             sink.lost = sink.lost.saturating_add(1);
         }
-        Ok(record.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-impl Records {
-    fn lost(&self, records: u64) -> String {
-        let mut line = String::new();
-        let format = Format { format: self.format, name: self.name };
-        let message = "log records were lost: nobody read standard error";
-        let _ = format.line(
-            &mut Writer::new(&mut line),
-            Level::WARN,
-            message,
-            &[("records", Value::Number(records.to_string()))],
-        );
-        line
     }
 }
 
@@ -84,24 +87,14 @@ struct Format {
     name: &'static str,
 }
 
-impl<S, N> FormatEvent<S, N> for Format
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        _: &FmtContext<'_, S, N>,
-        mut writer: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        let mut fields = Fields::default();
-        event.record(&mut fields);
-        self.line(&mut writer, *event.metadata().level(), &fields.message, &fields.rest)
-    }
-}
-
 impl Format {
+    fn record(&self, level: Level, message: &str, fields: &[(&str, Value)]) -> String {
+        let mut record = String::new();
+        // Writing to a String cannot fail.
+        let _ = self.line(&mut Writer::new(&mut record), level, message, fields);
+        record
+    }
+
     fn line(
         &self,
         out: &mut Writer<'_>,
@@ -218,10 +211,7 @@ mod tests {
     use super::*;
 
     fn line(format: LogFormat, message: &str, fields: &[(&str, Value)]) -> String {
-        let mut line = String::new();
-        let format = Format { format, name: "grace-init" };
-        format.line(&mut Writer::new(&mut line), Level::WARN, message, fields).unwrap();
-        line
+        Format { format, name: "grace-init" }.record(Level::WARN, message, fields)
     }
 
     #[test]

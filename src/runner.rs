@@ -18,7 +18,7 @@ use crate::linux::descendants::{Descendant, Descendants};
 use crate::linux::entry::Origin;
 use crate::linux::signals::{self, Arrival, SignalFd, Target};
 use crate::linux::spawn::{self, Failure, Progress, Reached, Started, World};
-use crate::linux::{files, tty, wait};
+use crate::linux::{files, memory, tty, wait};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan, RelayTo, Report};
 use crate::report::Told;
@@ -30,8 +30,6 @@ use crate::time::Deadline;
 /// How many children are reaped before signals are looked at: a storm of orphans must not keep a stop request
 /// waiting.
 const REAPED_A_TURN: usize = 1_024;
-/// How many signals are read before children are looked at.
-const SIGNALS_A_TURN: usize = 64;
 
 /// Starts the command, stays until it and all that belongs to it has gone, and returns what to exit with.
 pub fn run(plan: Plan, origin: &Origin) -> ExitStatus {
@@ -138,12 +136,11 @@ impl Runner {
     }
 
     fn stay(&mut self) -> ExitStatus {
+        memory::give_back();
         loop {
             // Signals are read before children are reaped and acted upon after: a signal that a dying child
             // caused finds it gone.
-            let arrivals: Vec<Arrival> = self.signals.by_ref().take(SIGNALS_A_TURN).collect();
-            let many_signals = arrivals.len() >= SIGNALS_A_TURN;
-            let mut acted = many_signals;
+            let (arrivals, mut acted) = self.signals.take();
             if let Some(status) = self.command_did_not_start() {
                 return status;
             }

@@ -10,6 +10,7 @@ pub mod control;
 pub mod descendants;
 pub mod entry;
 pub mod files;
+pub mod memory;
 pub mod process;
 pub mod signals;
 pub mod spawn;

@@ -43,43 +43,41 @@ impl SignalFd {
     }
 }
 
-impl Iterator for SignalFd {
-    type Item = Arrival;
+/// How many signals are taken at once.
+const AT_ONCE: usize = 16;
+const INFO_SIZE: usize = size_of::<libc::signalfd_siginfo>();
 
-    /// The next signal that waits, SIGCHLD included; `None` when there is none.
+impl SignalFd {
+    /// The signals that wait, SIGCHLD included; true with them when there may be more.
     ///
-    /// What we sent ourselves is left out: the SIGPIPE of a log line that nobody reads (write(2), EPIPE), and the SIGHUP and
-    /// SIGCONT that the kernel sends in our name when we give up our terminal (drivers/tty/tty_jobctrl.c,
-    /// `disassociate_ctty`). Passed on, that SIGHUP would end the command.
-    fn next(&mut self) -> Option<Arrival> {
-        loop {
-            let mut bytes = [0_u8; size_of::<libc::signalfd_siginfo>()];
-            let read = (&self.file).read(&mut bytes).ok()?;
-            if read != bytes.len() {
-                return None;
-            }
-            // SAFETY: the structure is plain integers, any bytes are one, and the size is the same.
-            let info: libc::signalfd_siginfo = unsafe { std::mem::transmute_copy(&bytes) };
-            let Some(signal) = i32::try_from(info.ssi_signo).ok().and_then(Signal::from_number) else {
-                continue;
-            };
-            let pid = i32::try_from(info.ssi_pid).unwrap_or(0);
-            if info.ssi_code == libc::SI_USER && pid == self.own_pid.as_raw() {
-                continue;
-            }
-            // Positive codes are the kernel's own (sigaction(2), "si_code").
-            let sender = match pid {
-                _ if info.ssi_code > 0 => Sender::Kernel,
-                0 => Sender::Outside,
-                pid => Sender::Process(pid),
-            };
-            let queued = Queued { value: info.ssi_ptr, user: info.ssi_uid };
-            return Some(Arrival {
-                signal,
-                sender,
-                queued: Some(queued).filter(|_| info.ssi_code == libc::SI_QUEUE),
-            });
+    /// What we sent ourselves is left out: the SIGPIPE of a log line that nobody reads (write(2), EPIPE), and the
+    /// SIGHUP and SIGCONT that the kernel sends in our name when we give up our terminal
+    /// (drivers/tty/tty_jobctrl.c, `disassociate_ctty`). Passed on, that SIGHUP would end the command.
+    pub fn take(&mut self) -> (Vec<Arrival>, bool) {
+        let mut bytes = [0_u8; AT_ONCE * INFO_SIZE];
+        let length = (&self.file).read(&mut bytes).unwrap_or(0);
+        let (infos, _) = bytes.split_at(length.min(bytes.len()));
+        let arrivals =
+            infos.as_chunks::<INFO_SIZE>().0.iter().filter_map(|info| self.arrival(info)).collect();
+        (arrivals, length == bytes.len())
+    }
+
+    fn arrival(&self, bytes: &[u8; INFO_SIZE]) -> Option<Arrival> {
+        // SAFETY: the structure is plain integers, any bytes are one, and the size is the same.
+        let info: libc::signalfd_siginfo = unsafe { std::mem::transmute_copy(bytes) };
+        let signal = Signal::from_number(i32::try_from(info.ssi_signo).ok()?)?;
+        let pid = i32::try_from(info.ssi_pid).unwrap_or(0);
+        if info.ssi_code == libc::SI_USER && pid == self.own_pid.as_raw() {
+            return None;
         }
+        // Positive codes are the kernel's own (sigaction(2), "si_code").
+        let sender = match pid {
+            _ if info.ssi_code > 0 => Sender::Kernel,
+            0 => Sender::Outside,
+            pid => Sender::Process(pid),
+        };
+        let queued = Queued { value: info.ssi_ptr, user: info.ssi_uid };
+        Some(Arrival { signal, sender, queued: Some(queued).filter(|_| info.ssi_code == libc::SI_QUEUE) })
     }
 }
 
