@@ -59,6 +59,31 @@ fn service(init: Subject, options: &[&str]) -> Running {
     run
 }
 
+/// A copy of the program where every user can execute it; the build directory may be private.
+fn copy_for_all(directory: &TemporaryDirectory) -> String {
+    std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
+    let copy = directory.path().join("grace-init").to_str().unwrap().to_owned();
+    // By another process, as a sibling test may fork while the file is open for writing, and its exec say ETXTBSY.
+    assert!(Command::new("cp").args([&ours(), &copy]).status().unwrap().success());
+    copy
+}
+
+/// Starts the service under the copy, as a user without any capability.
+fn service_of_nobody(init: Subject, copy: &str, options: &[&str]) -> Running {
+    let words = AS_NOBODY.iter().chain(&[copy]).chain(options).chain(&["sh", "-c", SERVICE]);
+    let run = init.as_pid_one().without_init().command(words).start();
+    run.wait_for("up");
+    run
+}
+
+/// Runs the copy inside, as this user.
+fn ask_as(user: u32, run: &Running, copy: &str, words: &[&str]) -> (Option<i32>, String) {
+    let user = user.to_string();
+    let mut command = Command::new("nsenter");
+    command.args(["-t", &run.pid().to_string(), "-p", "-m", "-S", &user, "-G", &user, "--", copy]);
+    said(&command.args(words).output().unwrap())
+}
+
 /// Where the socket of this init is.
 fn socket(run: &Running) -> PathBuf {
     let namespace = std::fs::metadata(format!("/proc/{}/ns/pid", run.pid())).unwrap().ino();
@@ -254,35 +279,29 @@ behaviours! {
 
     [PidNamespace, Root, Program("nsenter"), Program("setpriv")]
     fn another_user_is_turned_away_and_root_is_not(init) {
-        let directory = TemporaryDirectory::new();
+        let (directory, program) = (TemporaryDirectory::new(), TemporaryDirectory::new());
         std::fs::set_permissions(directory.path(), PermissionsExt::from_mode(0o777)).unwrap();
         let place = directory.path().to_str().unwrap();
-        let mut run = init.as_pid_one().run_by(&AS_NOBODY).options(["--control", place]).shell(SERVICE).start();
-        run.wait_for("up");
+        let copy = copy_for_all(&program);
+        let mut run = service_of_nobody(init, &copy, &["--control", place]);
         let socket = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
-        let as_user = |user: u32, words: &[&str]| {
-            let mut command = Command::new("nsenter");
-            command.args(["-t", &run.pid().to_string(), "-p", "-m", "-S", &user.to_string(), "-G", &user.to_string(), "--"]);
-            said(&command.arg(ours()).args(words).args(["--control", place]).output().unwrap())
-        };
-        assert_eq!(as_user(1_234, &["stop"]).0, Some(125));
+        let ask = |user: u32, word: &str| ask_as(user, &run, &copy, &[word, "--control", place]);
+        assert_eq!(ask(1_234, "stop").0, Some(125));
         // Even where the mode of the file is opened.
         std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
-        let (status, text) = as_user(1_234, &["stop"]);
+        let (status, text) = ask(1_234, "stop");
         assert_eq!(status, Some(125), "{text}");
-        assert_eq!(as_user(0, &["ready"]), (Some(0), String::new()));
-        assert_eq!(as_user(NOBODY, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask(0, "ready"), (Some(0), String::new()));
+        assert_eq!(ask(NOBODY, "stop"), (Some(0), String::new()));
         run.exits_with(0);
     }
 
     [PidNamespace, Root, Program("nsenter"), Program("setpriv")]
     fn an_unprivileged_init_is_reached_by_its_own_user(init) {
-        let mut run = init.as_pid_one().run_by(&AS_NOBODY).shell(SERVICE).start();
-        run.wait_for("up");
-        let user = NOBODY.to_string();
-        let mut command = Command::new("nsenter");
-        command.args(["-t", &run.pid().to_string(), "-p", "-m", "-S", &user, "-G", &user, "--"]);
-        assert_eq!(said(&command.arg(ours()).arg("stop").output().unwrap()), (Some(0), String::new()));
+        let program = TemporaryDirectory::new();
+        let copy = copy_for_all(&program);
+        let mut run = service_of_nobody(init, &copy, &[]);
+        assert_eq!(ask_as(NOBODY, &run, &copy, &["stop"]), (Some(0), String::new()));
         run.exits_with(0);
     }
 
