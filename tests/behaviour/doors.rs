@@ -70,7 +70,7 @@ fn copy_for_all(directory: &TemporaryDirectory) -> String {
 
 /// Starts the service under the copy, as a user without any capability.
 fn service_of_nobody(init: Subject, copy: &str, options: &[&str]) -> Running {
-    let words = AS_NOBODY.iter().chain(&[copy]).chain(options).chain(&["sh", "-c", SERVICE]);
+    let words = [&AS_NOBODY, &[copy][..], options, &["sh", "-c", SERVICE]].concat();
     let run = init.as_pid_one().without_init().command(words).start();
     run.wait_for("up");
     run
@@ -450,8 +450,9 @@ time.sleep(60)";
     fn a_hook_for_another_users_process_is_a_clear_error(_init) {
         let mut service = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = service.id().to_string();
+        let program = TemporaryDirectory::new();
         let output = Command::new("setpriv")
-            .args(["--reuid", "65534", "--clear-groups", &ours(), "hook", "--pid", &pid, "--stop-signal", "TERM"])
+            .args(["--reuid", "65534", "--clear-groups", &copy_for_all(&program), "hook", "--pid", &pid, "--stop-signal", "TERM"])
             .output()
             .unwrap();
         let (status, text) = said(&output);
