@@ -438,19 +438,12 @@ impl Runner {
     /// SIGKILL to every descendant. Groups first: a group is killed in one go, so its members cannot fork away
     /// from it (kernel/fork.c, `copy_process`: a fork with a signal pending is started over).
     fn kill_all(&mut self) {
+        // Looked up before the first SIGKILL: what has ended by it could not be named any more.
+        let found = Descendants::find();
         if !self.main.reaped && self.plan.placement != Placement::OurGroup && self.main.starting.is_none() {
             let _ = signals::send(Target::Group(self.main.pid), Signal::KILL);
         }
-        let Some(all) = Descendants::find() else {
-            if !self.main.reaped {
-                let _ = signals::send(Target::Process(self.main.pid), Signal::KILL);
-            }
-            self.steps.kill_groups();
-            if self.is_pid_1 {
-                let _ = signals::send(Target::Everybody, Signal::KILL);
-            }
-            return;
-        };
+        let Some(all) = found else { return self.kill_unseen() };
         let our_session = nix::unistd::getsid(None).ok();
         // Only our descendants can be in a session that one of them has made.
         let groups: BTreeSet<Pid> = all
@@ -463,6 +456,17 @@ impl Runner {
         }
         for process in all.iter() {
             self.kill(process);
+        }
+    }
+
+    /// What can be killed without `/proc`.
+    fn kill_unseen(&self) {
+        if !self.main.reaped {
+            let _ = signals::send(Target::Process(self.main.pid), Signal::KILL);
+        }
+        self.steps.kill_groups();
+        if self.is_pid_1 {
+            let _ = signals::send(Target::Everybody, Signal::KILL);
         }
     }
 

@@ -19,16 +19,19 @@ mod support;
 
 /// Declares the files of tests and the list of them in one place.
 macro_rules! themes {
-    ($($theme:ident)+) => {
-        $(mod $theme;)+
+    (every init: $($every:ident)+; only ours: $($ours:ident)+) => {
+        $(mod $every;)+
+        $(mod $ours;)+
         fn main() -> std::process::ExitCode {
-            support::run_all(vec![$((stringify!($theme), $theme::behaviours())),+])
+            let every = vec![$((stringify!($every), $every::behaviours())),+];
+            let ours = vec![$((stringify!($ours), $ours::behaviours())),+];
+            support::run_all(every, ours)
         }
     };
 }
 
 themes! {
-    doors
+    every init:
     exit_status
     relay
     early_signals
@@ -37,5 +40,11 @@ themes! {
     leftovers
     faces
     tty
-    log
+    log;
+    only ours:
+    shutdown
+    steps
+    scripts
+    report
+    doors
 }

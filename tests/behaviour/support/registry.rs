@@ -38,8 +38,11 @@ macro_rules! behaviours {
 }
 pub(crate) use behaviours;
 
-/// Runs the behaviours of all themes.
-pub fn run_all(themes: Vec<(&'static str, Vec<Behaviour>)>) -> ExitCode {
+/// The behaviours of one file.
+type Theme = (&'static str, Vec<Behaviour>);
+
+/// Runs the behaviours of all themes: those that every init can have, and those that only ours has.
+pub fn run_all(every: Vec<Theme>, only_ours: Vec<Theme>) -> ExitCode {
     let arguments = Arguments::from_args();
     // The message goes into the test's report instead of the middle of other tests' lines.
     std::panic::set_hook(Box::new(|panic| {
@@ -50,10 +53,23 @@ pub fn run_all(themes: Vec<(&'static str, Vec<Behaviour>)>) -> ExitCode {
         LAST_PANIC.set(format!("{place}: {message}"));
     }));
     let mut trials = Vec::new();
-    for (theme, behaviours) in themes {
+    for (theme, behaviours) in every {
         for behaviour in behaviours {
             for subject in subjects(&behaviour) {
                 trials.push(trial(theme, &behaviour, subject));
+            }
+        }
+    }
+    let on_a_peer = matches!(Subject::from_environment(), Subject::Peer(_));
+    for (theme, behaviours) in only_ours {
+        for behaviour in behaviours {
+            if on_a_peer {
+                let ignored = Trial::test(format!("{theme}::{}", behaviour.name), || Ok(()));
+                trials.push(
+                    ignored.with_kind("not applicable: only grace-init has it").with_ignored_flag(true),
+                );
+            } else {
+                trials.push(trial(theme, &behaviour, Subject::Ours));
             }
         }
     }

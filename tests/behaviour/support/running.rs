@@ -111,6 +111,12 @@ impl Running {
         process::send(self.init, signal);
     }
 
+    /// Sends a signal to the init, which may have ended meanwhile.
+    pub fn signal_if_there(&self, signal: i32) {
+        // SAFETY: the call takes its arguments by value; the stage keeps the zombie, so the pid is the init's.
+        unsafe { libc::kill(self.init, signal) };
+    }
+
     /// Sends a signal with a value to the init.
     #[track_caller]
     pub fn queue(&self, signal: i32, value: usize) {
