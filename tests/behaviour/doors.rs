@@ -54,7 +54,7 @@ fn end(child: Child) -> (Option<i32>, String) {
 
 /// Starts the service under these options and waits until it is up.
 fn service(init: Subject, options: &[&str]) -> Running {
-    let run = init.as_pid_one().options(options).shell(SERVICE).start();
+    let run = init.as_pid_one().options(options).shell(SERVICE).one_stream().start();
     run.wait_for("up");
     run
 }
@@ -71,7 +71,7 @@ fn copy_for_all(directory: &TemporaryDirectory) -> String {
 /// Starts the service under the copy, as a user without any capability.
 fn service_of_nobody(init: Subject, copy: &str, options: &[&str]) -> Running {
     let words = [&AS_NOBODY, &[copy][..], options, &["sh", "-c", SERVICE]].concat();
-    let run = init.as_pid_one().without_init().command(words).start();
+    let run = init.as_pid_one().without_init().command(words).one_stream().start();
     run.wait_for("up");
     run
 }
@@ -253,14 +253,14 @@ behaviours! {
     fn an_ordinary_process_leaves_no_socket_unless_asked(init) {
         let directory = TemporaryDirectory::new();
         let place = directory.path().to_str().unwrap().to_owned();
-        let mut run = init.outside().options(["--control", &place]).shell(SERVICE).start();
+        let mut run = init.outside().options(["--control", &place]).shell(SERVICE).one_stream().start();
         run.wait_for("up");
         let pid = run.pid().to_string();
         let words = ["stop", "--until", "stopped", "--pid", &pid, "--control", &place];
         assert_eq!(said(&Command::new(ours()).args(words).output().unwrap()), (Some(0), String::new()));
         run.exits_with(0);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
-        let run = init.outside().shell(SERVICE).start();
+        let run = init.outside().shell(SERVICE).one_stream().start();
         run.wait_for("up");
         let (status, _) = said(&Command::new(ours()).args(["ready", "--pid", &run.pid().to_string()]).output().unwrap());
         assert_eq!(status, Some(127));
@@ -373,7 +373,7 @@ time.sleep(60)";
     [PidNamespace, Root, Program("nsenter"), Program("setpriv")]
     fn without_a_writable_place_and_without_capabilities_signals_do_everything(init) {
         let words = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"];
-        let mut run = init.as_pid_one().run_by(&words).options(["--control", "/proc/none", "-p", "echo step"]).shell(SERVICE).start();
+        let mut run = init.as_pid_one().run_by(&words).options(["--control", "/proc/none", "-p", "echo step"]).shell(SERVICE).one_stream().start();
         run.wait_for("up");
         run.signal(SIGTERM);
         run.exits_with(0);

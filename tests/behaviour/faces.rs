@@ -146,7 +146,8 @@ behaviours! {
         run.exits_with(5);
         let log = run.timeline().text("stderr");
         assert!(log.contains(&child), "{}", run.timeline().picture());
-        let silent = init.outside().env("DUMB_INIT_DEBUG", "0").shell("true").start();
+        let mut silent = init.outside().env("DUMB_INIT_DEBUG", "0").shell("true").start();
+        silent.exits_with(0);
         assert_eq!(silent.timeline().text("stderr"), "");
     }
 

@@ -8,7 +8,7 @@ use crate::support::Need::{PidNamespace, Program};
 use crate::support::{Running, Subject, TemporaryDirectory, behaviours};
 
 fn stopped(init: Subject, options: &[&str], script: &str, status: i32) -> Running {
-    let mut run = init.as_pid_one().options(options).shell(script).start();
+    let mut run = init.as_pid_one().options(options).shell(script).one_stream().start();
     run.wait_for("ready");
     run.signal(SIGTERM);
     run.exits_with(status);
@@ -87,7 +87,7 @@ behaviours! {
     []
     fn a_report_that_cannot_be_written_costs_nothing(init) {
         for place in ["/dev/full", "/proc/version", "/no/such/directory/log", "/"] {
-            let mut run = init.outside().options(["--report", place, "-p", "false"]).shell(GOOD).start();
+            let mut run = init.outside().options(["--report", place, "-p", "false"]).shell(GOOD).one_stream().start();
             run.wait_for("ready");
             run.signal(SIGTERM);
             run.exits_with(0);
@@ -96,10 +96,10 @@ behaviours! {
 
     []
     fn the_settings_are_drawn_without_running_anything(init) {
-        let mut run = init.outside().options(["--explain", "--drain", "5s", "--pre-stop", "redis-cli save"]).start();
+        let mut run = init.outside().options(["--explain", "--drain", "5s", "--pre-stop", "redis-cli save"]).one_stream().start();
         run.exits_with(0);
         run.timeline().assert_order(["grace 30s = budget 28s + reserve 2s", "|drain", "pre-stop 1: redis-cli save"]);
-        let mut run = init.outside().options(["--explain", "--drain", "25s"]).start();
+        let mut run = init.outside().options(["--explain", "--drain", "25s"]).one_stream().start();
         run.exits_with(125);
         run.wait_for("the drain of 25s and the stop window of 9s333ms");
     }

@@ -11,7 +11,7 @@ const SCRIPT: &str = "$reporter --name back --linger 3s &\n$reporter --name fron
 fn script(init: Subject, first: &str, body: &str) -> (Running, TemporaryDirectory) {
     let directory = TemporaryDirectory::new();
     let file = directory.file("script", 0o755, &format!("#!{first}\n{body}"));
-    let run = init.as_pid_one().without_init().env("reporter", example("signal_reporter")).command([file]).start();
+    let run = init.as_pid_one().without_init().env("reporter", example("signal_reporter")).command([file]).one_stream().start();
     (run, directory)
 }
 
@@ -54,7 +54,7 @@ behaviours! {
     fn every_hook_below_wrappers_around_wrappers_completes(init) {
         let inner = "$reporter --name one --linger 500ms & $reporter --name two --linger 900ms; wait";
         let outer = format!("sh -c '{inner}'; true");
-        let mut run = init.as_pid_one().shell(&outer).start();
+        let mut run = init.as_pid_one().shell(&outer).one_stream().start();
         run.wait_for("one ready");
         run.wait_for("two ready");
         run.signal(SIGTERM);

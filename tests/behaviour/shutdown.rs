@@ -12,7 +12,7 @@ use crate::support::{LIMIT, Running, Subject, behaviours};
 const SOON: Duration = Duration::from_secs(15);
 
 fn start(init: Subject, options: &[&str], script: &str) -> Running {
-    let run = init.as_pid_one().options(options).shell(script).start();
+    let run = init.as_pid_one().options(options).shell(script).one_stream().start();
     run.wait_for("ready");
     run
 }
@@ -145,7 +145,7 @@ behaviours! {
     []
     fn hidden_leftovers_are_killed_when_we_are_not_pid_1_too(init) {
         let hidden = "$reporter --name hidden --own-session & exec $reporter --exit-on TERM=9";
-        let run = init.outside().options(SHORT).shell(hidden).start();
+        let run = init.outside().options(SHORT).shell(hidden).one_stream().start();
         run.wait_for("hidden ready");
         killed_at_the_deadline(run, 9, 2);
     }
@@ -263,7 +263,7 @@ behaviours! {
             run.exits_with(status);
             run.timeline().assert_order(["back cleanup done", told, "init over"]);
         }
-        let mut run = init.as_pid_one().options(["--post-stop", tell]).shell("kill -9 $$").start();
+        let mut run = init.as_pid_one().options(["--post-stop", tell]).shell("kill -9 $$").one_stream().start();
         run.exits_with(137);
         run.wait_for("after signal killed KILL");
     }
@@ -275,7 +275,7 @@ behaviours! {
             return;
         }
         let mut run = init.as_pid_one().run_by(&strace).options(["--drain", "100ms"]).blocked(SIGTERM)
-            .reporter(&["--exit-on", "TERM=5"]).start();
+            .reporter(&["--exit-on", "TERM=5"]).one_stream().start();
         wait_until("the init has a child that has not executed its program", LIMIT, || run.descendants().len() >= 2);
         let init_pid = run.descendants()[0];
         send(init_pid, SIGTERM);
@@ -286,7 +286,7 @@ behaviours! {
     [PidNamespace]
     fn a_stop_racing_with_the_commands_own_exit_never_hangs_and_the_status_is_right(init) {
         for _ in 0..100 {
-            let mut run = init.as_pid_one().shell("echo ready; exit 6").start();
+            let mut run = init.as_pid_one().shell("echo ready; exit 6").one_stream().start();
             run.signal_if_there(SIGTERM);
             run.wait_until_over();
             let ending = run.wait();

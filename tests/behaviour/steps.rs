@@ -12,7 +12,7 @@ use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
 
 /// A shutdown with these steps, as far as its end; the command ends at once.
 fn stopped(init: Subject, options: &[&str]) -> Running {
-    let mut run = init.as_pid_one().options(options).shell("exec $reporter --exit-on TERM=0").start();
+    let mut run = init.as_pid_one().options(options).shell("exec $reporter --exit-on TERM=0").one_stream().start();
     run.wait_for("ready");
     run.signal(SIGTERM);
     run.exits_with(0);
@@ -55,7 +55,7 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         let tell = "sh -c 'echo in $(pwd); cat; echo group $(ps -o pgid= -p $$) of $$ told'";
         let mut run = init.as_pid_one().directory(directory.path()).options(["-p", tell])
-            .shell("exec $reporter --exit-on TERM=0").start();
+            .shell("exec $reporter --exit-on TERM=0").one_stream().start();
         run.wait_for("ready");
         run.signal(SIGTERM);
         run.exits_with(0);
@@ -77,7 +77,7 @@ behaviours! {
         let tree = "sh -c 'trap \"echo step got it\" TERM; setsid sh -c \"trap : TERM; while :; do sleep 1234; done\" & \
                     while :; do sleep 1235; done'";
         let mut run = init.as_pid_one().options(["--pre-stop-timeout", "300ms", "-p", tree, "-p", "echo next"])
-            .shell("exec $reporter --linger 300ms").start();
+            .shell("exec $reporter --linger 300ms").one_stream().start();
         run.wait_for("ready");
         run.signal(SIGTERM);
         run.wait_for("signal SIGTERM ");
@@ -104,7 +104,7 @@ behaviours! {
     fn relaying_and_reaping_go_on_while_a_step_runs(init) {
         let script = "$orphans 100 wait & exec $reporter --exit-on TERM=0";
         let mut run = init.as_pid_one().options(["-p", "sh -c 'echo step be\"\"gins; sleep 0.5; echo step en\"\"ds'", "-p", "@sleep 300ms"])
-            .shell(script).start();
+            .shell(script).one_stream().start();
         run.wait_for("ready");
         run.wait_for("orphans made=100");
         run.signal(SIGTERM);
@@ -133,7 +133,7 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         let path = directory.path().join("flag");
         let option = format!("@wait-file {}", path.display());
-        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").start();
+        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").one_stream().start();
         run.wait_for("ready");
         run.signal(SIGTERM);
         run.wait_for("@wait-file");
@@ -149,7 +149,7 @@ behaviours! {
         let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
         let accepted = listener.accept().unwrap().0;
         let option = format!("@wait-port-idle {port}");
-        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").start();
+        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").one_stream().start();
         run.wait_for("ready");
         run.signal(SIGTERM);
         run.wait_for("@wait-port-idle");

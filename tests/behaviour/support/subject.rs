@@ -115,6 +115,7 @@ pub struct Stage {
     builder: Command,
     links: TemporaryDirectory,
     stderr_unread: bool,
+    one_stream: bool,
 }
 
 impl Stage {
@@ -140,6 +141,7 @@ impl Stage {
             builder,
             links: TemporaryDirectory::new(),
             stderr_unread: false,
+            one_stream: false,
         }
     }
 
@@ -262,6 +264,12 @@ impl Stage {
         self
     }
 
+    /// stdout and stderr are one pipe, so that the order of all lines is the true one.
+    pub fn one_stream(mut self) -> Self {
+        self.one_stream = true;
+        self
+    }
+
     /// Nobody reads stderr: once its pipe is full, a write to it blocks.
     pub fn stderr_unread(mut self) -> Self {
         self.stderr_unread = true;
@@ -293,18 +301,26 @@ impl Stage {
         } else {
             self.builder.stdout(Stdio::piped()).stderr(Stdio::piped());
         }
+        let both = self.one_stream.then(|| {
+            let (reader, writer) = std::io::pipe().expect("make a pipe");
+            self.builder.stdout(writer.try_clone().expect("copy a descriptor")).stderr(writer);
+            reader
+        });
         let mut stage = self.builder.spawn().expect("start the stage");
         let timeline = Timeline::new(stage.id().cast_signed());
+        if let Some(both) = both {
+            timeline.read_pipe("output", both);
+        }
         if let Some(terminal) = &self.terminal {
             timeline.read_from("screen", terminal.screen());
         }
         if let Some(stdout) = stage.stdout.take() {
-            timeline.read_from("stdout", stdout);
+            timeline.read_pipe("stdout", stdout);
         }
         let mut unread = None;
         match stage.stderr.take() {
             Some(stderr) if self.stderr_unread => unread = Some(stderr),
-            Some(stderr) => timeline.read_from("stderr", stderr),
+            Some(stderr) => timeline.read_pipe("stderr", stderr),
             None => {}
         }
         Running::new(stage, timeline, self.terminal, unread, self.links)

@@ -1,8 +1,12 @@
 use std::cell::Cell;
 use std::fmt::Write as _;
 use std::io::Read;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::process;
 
@@ -44,6 +48,31 @@ struct Shared {
 struct Seen {
     lines: Vec<Line>,
     open_streams: usize,
+    pipes: Vec<OwnedFd>,
+}
+
+impl Seen {
+    fn add(&mut self, at: Duration, source: &'static str, text: &str) {
+        for piece in text.split_inclusive('\n') {
+            let complete = piece.ends_with('\n');
+            let piece = piece.trim_end_matches(['\r', '\n']);
+            let unfinished = self.lines.iter_mut().rfind(|line| line.source == source && !line.complete);
+            if let Some(line) = unfinished {
+                line.text.push_str(piece);
+                line.complete = complete;
+            } else {
+                self.lines.push(Line { at, source, text: piece.to_owned(), complete });
+            }
+        }
+    }
+}
+
+/// Whether nothing waits to be read in a pipe.
+fn is_empty(pipe: &OwnedFd) -> bool {
+    let mut waiting: libc::c_int = 0;
+    // SAFETY: the call writes an integer.
+    let result = unsafe { libc::ioctl(pipe.as_raw_fd(), libc::FIONREAD, &raw mut waiting) };
+    result == -1 || waiting == 0
 }
 
 /// One line, when it was seen and where.
@@ -51,7 +80,7 @@ struct Seen {
 pub struct Line {
     /// Since the start of the process under test.
     pub at: Duration,
-    /// `stdout`, `stderr`, `screen` or `note`.
+    /// `stdout`, `stderr`, `output` for both in one, `screen` or `note`.
     pub source: &'static str,
     /// Without its line end.
     pub text: String,
@@ -64,46 +93,63 @@ impl Timeline {
         Self { shared: Arc::new(shared) }
     }
 
+    /// Collects what comes from a pipe until its end. A note is put behind all that is in it by then.
+    pub(super) fn read_pipe(&self, source: &'static str, mut pipe: impl Read + AsFd + Send + 'static) {
+        let held = pipe.as_fd().try_clone_to_owned().expect("hold a pipe");
+        self.seen().pipes.push(held);
+        self.collect(move |timeline, buffer| {
+            let mut readable = [PollFd::new(pipe.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut readable, PollTimeout::NONE);
+            // Read under the lock: whoever holds it and finds the pipe empty has everything in the list.
+            let mut seen = timeline.seen();
+            let length = pipe.read(buffer).unwrap_or(0);
+            seen.add(timeline.shared.begin.elapsed(), source, &String::from_utf8_lossy(&buffer[..length]));
+            length > 0
+        });
+    }
+
     /// Collects what comes from `stream` until its end.
     pub(super) fn read_from(&self, source: &'static str, mut stream: impl Read + Send + 'static) {
+        self.collect(move |timeline, buffer| {
+            // The master of a terminal reports EIO, not an end, once the last slave is closed.
+            let length = stream.read(buffer).unwrap_or(0);
+            let at = timeline.shared.begin.elapsed();
+            timeline.seen().add(at, source, &String::from_utf8_lossy(&buffer[..length]));
+            length > 0
+        });
+    }
+
+    /// Calls `some`, which collects some more, until it says that there is no more.
+    fn collect(&self, mut some: impl FnMut(&Self, &mut [u8]) -> bool + Send + 'static) {
         self.seen().open_streams += 1;
         let timeline = self.clone();
         std::thread::spawn(move || {
             let mut buffer = [0; 4096];
-            // The master of a terminal reports EIO, not an end, once the last slave is closed.
-            while let Ok(length @ 1..) = stream.read(&mut buffer) {
-                timeline.add(source, &String::from_utf8_lossy(&buffer[..length]));
+            while some(&timeline, &mut buffer) {
+                timeline.shared.changed.notify_all();
             }
             timeline.seen().open_streams -= 1;
             timeline.shared.changed.notify_all();
         });
     }
 
-    fn add(&self, source: &'static str, text: &str) {
-        let at = self.shared.begin.elapsed();
-        let mut seen = self.seen();
-        for piece in text.split_inclusive('\n') {
-            let complete = piece.ends_with('\n');
-            let piece = piece.trim_end_matches(['\r', '\n']);
-            let unfinished = seen.lines.iter_mut().rfind(|line| line.source == source && !line.complete);
-            if let Some(line) = unfinished {
-                line.text.push_str(piece);
-                line.complete = complete;
-            } else {
-                seen.lines.push(Line { at, source, text: piece.to_owned(), complete });
-            }
-        }
-        drop(seen);
-        self.shared.changed.notify_all();
-    }
-
     fn seen(&self) -> MutexGuard<'_, Seen> {
         self.shared.seen.lock().expect("the timeline is poisoned")
     }
 
-    /// Notes what the test itself does, so that it can be ordered with the lines.
+    /// Notes what the test itself does, behind every line that was written before.
     pub fn note(&self, text: &str) {
-        self.add("note", &format!("{text}\n"));
+        loop {
+            let mut seen = self.seen();
+            if seen.pipes.iter().all(is_empty) {
+                let at = self.shared.begin.elapsed();
+                seen.add(at, "note", &format!("{text}\n"));
+                break;
+            }
+            drop(seen);
+            std::thread::yield_now();
+        }
+        self.shared.changed.notify_all();
     }
 
     /// Waits for the first line that contains `pattern`, past ones too.
