@@ -370,6 +370,26 @@ time.sleep(60)";
         let _ = silent.wait();
     }
 
+    [PidNamespace, Root, Program("nsenter")]
+    fn on_a_read_only_root_the_socket_is_in_shared_memory(init) {
+        let words = ["sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sh"];
+        let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
+        run.wait_for("up");
+        assert!(!socket(&run).starts_with("/tmp"));
+        assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
+        run.exits_with(0);
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn two_containers_that_share_the_places_do_not_meet(init) {
+        let (mut one, two) = (service(init, &[]), service(init, &[]));
+        assert_ne!(socket(&one), socket(&two));
+        assert_eq!(ask(&one, &["stop"]), (Some(0), String::new()));
+        one.exits_with(0);
+        assert_eq!(ask(&two, &["ready"]), (Some(0), String::new()));
+    }
+
     [PidNamespace, Root, Program("nsenter"), Program("setpriv")]
     fn without_a_writable_place_and_without_capabilities_signals_do_everything(init) {
         let words = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"];

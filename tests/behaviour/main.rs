@@ -47,4 +47,5 @@ themes! {
     scripts
     report
     doors
+    services
 }
