@@ -4,6 +4,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::unistd::Pid;
+use tracing::warn;
 
 use crate::linux::clock::Clock;
 use crate::linux::control::{Client, Heard, Listener};
@@ -88,7 +89,15 @@ impl Clients {
         let Some(listener) = &self.listener else { return };
         // At most as many as there is room for: a storm of clients must not hold up the loop.
         for _ in 0..MOST_CLIENTS {
-            let Some(client) = listener.next_client() else { return };
+            let client = match listener.next_client() {
+                Ok(Some(client)) => client,
+                Ok(None) => return,
+                Err(error) => {
+                    warn!(%error, "closing the control socket: clients cannot be taken in");
+                    self.listener = None;
+                    return;
+                }
+            };
             if self.talking.len() >= MOST_CLIENTS {
                 let Some(silent) = self.talking.iter().position(|talk| talk.until.is_none()) else {
                     continue;

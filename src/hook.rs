@@ -168,11 +168,9 @@ impl Hook {
                     );
                     return Some(STILL_THERE);
                 }
-                // The process left nothing that is ours.
-                Action::TermLeftovers { .. }
-                | Action::ContinueSuspended
-                | Action::LastToGroup(_)
-                | Action::SuspendSelf => {}
+                // The process has gone, and what it left is not ours.
+                Action::TermLeftovers { .. } => return Some(self.verdict()),
+                Action::ContinueSuspended | Action::LastToGroup(_) | Action::SuspendSelf => {}
                 Action::Leave(_) => return Some(if self.gone { self.verdict() } else { STILL_THERE }),
             }
         }
@@ -184,12 +182,7 @@ impl Hook {
         info!(step = step.text, number = number(id), "starting a step");
         let remaining = self.machine.deadline().remaining(self.clock.now());
         let variables = steps::variables(id, self.machine.history(), self.process.pid(), remaining);
-        if let Err(end) = self.steps.start(id, step, &variables, &self.world) {
-            let actions = self.machine.on(Event::StepEnded { id, end, last: false }, self.clock.now());
-            // One step at a time fails here, so this goes no deeper than the chain is long; an end shows on the
-            // next turn.
-            let _ = self.perform_all(actions);
-        }
+        self.steps.start(id, step, &variables, &self.world);
     }
 
     fn tell(&self, notice: Notice) {

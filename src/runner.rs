@@ -88,13 +88,15 @@ impl Runner {
             warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
         }
         let world = World::of(origin);
-        let clients = Clients::of(listen(&plan.control, is_pid_1));
         if plan.placement == Placement::NewSession {
             tty::give_up();
         }
         let started = spawn::start_command(&plan.command, plan.placement, &world)
             .map_err(|failure| could_not_start(&plan, failure))?;
         debug!(pid = started.pid.as_raw(), command = %plan.command.program.display(), "started the command");
+        // After the spawn: where descriptors are few the command comes first. Before we leave the directory that a
+        // relative path is meant from.
+        let clients = Clients::of(listen(&plan.control, is_pid_1));
         if let Err(error) = std::env::set_current_dir("/") {
             debug!(%error, "cannot leave the working directory, which stays busy");
         }
@@ -146,6 +148,12 @@ impl Runner {
             }
             let (mut events, more) = self.reap();
             acted |= more;
+            // It may have failed to execute its program, and been reaped, since we looked.
+            if self.main.reaped
+                && let Some(status) = self.command_did_not_start()
+            {
+                return status;
+            }
             events.extend(self.steps.look());
             events.extend(arrivals.iter().filter_map(|arrival| self.received(arrival)));
             let asked = self.stop_requests();
@@ -318,6 +326,8 @@ impl Runner {
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
                 Action::Stop(signal) => self.signal_target(signal, None),
+                // One that was held may come when the command has gone and its number is another's.
+                Action::SignalCommand(_) if self.main.reaped => {}
                 Action::SignalCommand(signal) => self.send(Target::Process(self.main.pid), signal),
                 Action::SuspendSelf => {
                     debug!("suspending ourselves with the command");
@@ -409,11 +419,7 @@ impl Runner {
         info!(step = step.text, number = number(id), phase = phase_of(id).name(), "starting a step");
         let remaining = self.machine.deadline().remaining(self.clock.now());
         let variables = steps::variables(id, self.machine.history(), self.main.pid, remaining);
-        if let Err(end) = self.steps.start(id, step, &variables, &self.world) {
-            let actions = self.machine.on(Event::StepEnded { id, end, last: false }, self.clock.now());
-            // One step at a time fails here, so this goes no deeper than the chain is long.
-            let _ = self.perform_all(actions);
-        }
+        self.steps.start(id, step, &variables, &self.world);
     }
 
     fn term_leftovers(&mut self, group_has_it: bool) {

@@ -15,7 +15,11 @@ use crate::signal::Signal;
 
 /// The steps that were started.
 #[derive(Debug, Default)]
-pub struct Steps(Vec<RunningStep>);
+pub struct Steps {
+    started: Vec<RunningStep>,
+    /// The ends of those that could not be, to be told on the next turn.
+    not_started: Vec<Event>,
+}
 
 #[derive(Debug)]
 struct RunningStep {
@@ -36,17 +40,8 @@ impl RunningStep {
 }
 
 impl Steps {
-    /// Starts a step with these variables in its environment.
-    ///
-    /// # Errors
-    /// Why it could not be started, for the machine to hear as its end.
-    pub fn start(
-        &mut self,
-        id: StepId,
-        step: &Step,
-        variables: &[(&str, OsString)],
-        world: &World,
-    ) -> Result<(), StepEnd> {
+    /// Starts a step with these variables in its environment. When it cannot be, the next [`Self::look`] says so.
+    pub fn start(&mut self, id: StepId, step: &Step, variables: &[(&str, OsString)], world: &World) {
         let (started, program) = match &step.work {
             Work::Program(command) => (spawn::start_step(command, variables, world), command.program.clone()),
             Work::Builtin(work) => (spawn::start_builtin(work, world), OsString::from(&step.text)),
@@ -54,31 +49,33 @@ impl Steps {
         match started {
             Ok(Started { pid, progress }) => {
                 let starting = Some(progress);
-                self.0.push(RunningStep { id, program, pid, starting, ended: false, tree: Vec::new() });
-                Ok(())
+                self.started.push(RunningStep { id, program, pid, starting, ended: false, tree: Vec::new() });
             }
-            Err(failure) => Err(StepEnd::NotStarted(spawn::explain(&program, failure))),
+            Err(failure) => {
+                let end = StepEnd::NotStarted(spawn::explain(&program, failure));
+                self.not_started.push(Event::StepEnded { id, end, last: false });
+            }
         }
     }
 
     /// Whether no step was ever started.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.started.is_empty()
     }
 
     /// Whether this process is a step's own.
     pub fn owns(&self, pid: Pid) -> bool {
-        self.0.iter().any(|step| step.pid == pid && !step.ended)
+        self.started.iter().any(|step| step.pid == pid && !step.ended)
     }
 
     /// What to wait for besides SIGCHLD: a step that executes its program now, or cannot.
     pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().filter_map(|step| step.starting.as_ref()).map(AsFd::as_fd)
+        self.started.iter().filter_map(|step| step.starting.as_ref()).map(AsFd::as_fd)
     }
 
     /// A step's own process was reaped.
     pub fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool) -> Option<Event> {
-        let step = self.0.iter_mut().find(|step| step.pid == pid && !step.ended)?;
+        let step = self.started.iter_mut().find(|step| step.pid == pid && !step.ended)?;
         step.ended = true;
         // One that could not execute its program has said so, or says so now.
         let reached = step.starting.take().map(|mut progress| progress.look());
@@ -91,8 +88,8 @@ impl Steps {
 
     /// Looks which steps execute their programs now; those that cannot have ended.
     pub fn look(&mut self) -> Vec<Event> {
-        let mut events = Vec::new();
-        for step in &mut self.0 {
+        let mut events = std::mem::take(&mut self.not_started);
+        for step in &mut self.started {
             match step.starting.as_mut().map(Progress::look) {
                 None | Some(Reached::Underway) => {}
                 Some(Reached::Program) => step.starting = None,
@@ -108,7 +105,7 @@ impl Steps {
 
     /// SIGTERM to a step's process group.
     pub fn term(&mut self, id: StepId) {
-        let Some(step) = self.0.iter_mut().find(|step| step.id == id) else { return };
+        let Some(step) = self.started.iter_mut().find(|step| step.id == id) else { return };
         if let Some(all) = Descendants::find() {
             step.tree = all.tree(step.pid);
         }
@@ -120,7 +117,7 @@ impl Steps {
 
     /// SIGKILL to a step's process group, and what else is left of all that it started, for the caller to kill.
     pub fn kill(&self, id: StepId) -> Vec<Descendant> {
-        let Some(step) = self.0.iter().find(|step| step.id == id) else { return Vec::new() };
+        let Some(step) = self.started.iter().find(|step| step.id == id) else { return Vec::new() };
         let Some(all) = Descendants::find() else {
             self.kill_group(step);
             return Vec::new();
@@ -135,7 +132,7 @@ impl Steps {
 
     /// SIGKILL to the process group of every step that has not ended: what can be done without `/proc`.
     pub fn kill_groups(&self) {
-        self.0.iter().for_each(|step| self.kill_group(step));
+        self.started.iter().for_each(|step| self.kill_group(step));
     }
 
     fn kill_group(&self, step: &RunningStep) {

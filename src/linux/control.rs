@@ -84,18 +84,23 @@ impl Listener {
     /// The next client that waits and may talk to us; `None` when there is none.
     ///
     /// A client that may not is turned away, and the next one looked at.
-    pub fn next_client(&self) -> Option<Client> {
+    ///
+    /// # Errors
+    /// EMFILE and the like. The caller closes the socket, for a client that cannot be taken in keeps waking us up.
+    pub fn next_client(&self) -> io::Result<Option<Client>> {
         loop {
             match self.socket.accept() {
                 Ok((stream, _)) => {
                     if let Some(peer) = admit(&stream)
                         && stream.set_nonblocking(true).is_ok()
                     {
-                        return Some(Client { stream, peer, unsent: Vec::new() });
+                        return Ok(Some(Client { stream, peer, unsent: Vec::new() }));
                     }
                 }
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return None,
+                Err(error)
+                    if [ErrorKind::Interrupted, ErrorKind::ConnectionAborted].contains(&error.kind()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(None),
+                Err(error) => return Err(error),
             }
         }
     }

@@ -89,7 +89,9 @@ fn socket(run: &Running) -> PathBuf {
     let namespace = std::fs::metadata(format!("/proc/{}/ns/pid", run.pid())).unwrap().ino();
     let name = format!("grace-init.{namespace}.1.sock");
     let places = ["/run", "/dev/shm", "/tmp"].map(|place| PathBuf::from(place).join(&name));
-    places.into_iter().find(|place| place.exists()).expect("a socket")
+    let found = || places.iter().find(|place| place.exists()).cloned();
+    wait_until("the socket is there", LIMIT, || found().is_some());
+    found().unwrap()
 }
 
 behaviours! {
@@ -346,6 +348,18 @@ time.sleep(60)
         let _ = abuser.wait();
     }
 
+    [PidNamespace, Root]
+    fn an_init_without_descriptors_to_spare_closes_its_door_and_does_not_spin(init) {
+        let words = ["sh", "-c", "ulimit -n 6; exec \"$@\"", "sh"];
+        let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
+        run.wait_for("up");
+        let path = socket(&run);
+        let _clients = [(); 3].map(|()| UnixStream::connect(&path));
+        run.wait_for("closing the control socket");
+        run.signal(SIGTERM);
+        run.exits_with(0);
+    }
+
     [PidNamespace, Root, Program("nsenter"), Program("python3")]
     fn clients_that_say_nothing_do_not_keep_others_out(init) {
         let mut run = service(init, &[]);
@@ -413,6 +427,19 @@ time.sleep(60)";
         let (status, text) = end(hook);
         assert_eq!(status, Some(0), "{text}");
         assert!(text.contains("step\n") && text.contains(&format!("{pid}\n")), "{text}");
+    }
+
+    []
+    fn a_hook_whose_process_ends_during_the_chain_ends_with_the_chain(_init) {
+        let mut service = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = service.id().to_string();
+        let begun = Instant::now();
+        let words = ["hook", "--pid", &pid, "--stop-signal", "TERM", "-p", "sh -c 'kill $MAINPID; sleep 0.2'", "-p", "echo last"];
+        let hook = Command::new(ours()).args(words).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        service.wait().unwrap();
+        let (status, text) = end(hook);
+        assert_eq!(status, Some(0), "{text}");
+        assert!(text.contains("last\n") && begun.elapsed() < Duration::from_secs(15), "{text}");
     }
 
     []

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1};
 
-use crate::support::Need::PidNamespace;
+use crate::support::Need::{PidNamespace, Program};
 use crate::support::process::{is_dead, send, state, wait_until};
 use crate::support::{LIMIT, Running, Subject, behaviours};
 
@@ -268,12 +268,9 @@ behaviours! {
         run.wait_for("after signal killed KILL");
     }
 
-    [PidNamespace]
+    [PidNamespace, Program("strace")]
     fn a_stop_that_comes_before_the_command_runs_reaches_it(init) {
         let strace = ["strace", "-f", "-o", "/dev/null", "-e", "trace=setsid", "-e", "inject=setsid:delay_enter=400000"];
-        if crate::support::Need::Program("strace").missing().is_some() {
-            return;
-        }
         let mut run = init.as_pid_one().run_by(&strace).options(["--drain", "100ms"]).blocked(SIGTERM)
             .reporter(&["--exit-on", "TERM=5"]).one_stream().start();
         wait_until("the init has a child that has not executed its program", LIMIT, || run.descendants().len() >= 2);
@@ -281,6 +278,20 @@ behaviours! {
         send(init_pid, SIGTERM);
         run.exits_with(5);
         run.timeline().assert_order(["ready", "signal SIGTERM"]);
+    }
+
+    [Program("strace")]
+    fn when_no_step_can_be_forked_the_shutdown_goes_on(init) {
+        // The first process is the command; there are no others to be had.
+        let inject = ["strace", "-o", "/dev/null", "-e", "trace=clone", "-e", "inject=clone:error=EAGAIN:when=2+"];
+        let options = ["-p", "echo one", "-p", "@sleep 1s", "--post-stop", "echo two"];
+        let mut run = init.outside().run_by(&inject).options(options)
+            .shell("exec $reporter --exit-on TERM=5").one_stream().start();
+        run.wait_for("ready");
+        let init_pid = run.descendants()[0];
+        send(init_pid, SIGTERM);
+        run.exits_with(5);
+        run.timeline().saw_times("a step could not start: no process for", 3);
     }
 
     [PidNamespace]
