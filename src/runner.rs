@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::io;
+use std::os::fd::AsFd;
 
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getpid};
@@ -139,6 +140,7 @@ impl Runner {
 
     fn stay(&mut self) -> ExitStatus {
         memory::give_back();
+        let mut at_the_door = false;
         loop {
             // Signals are read before children are reaped and acted upon after: a signal that a dying child
             // caused finds it gone.
@@ -156,7 +158,7 @@ impl Runner {
             }
             events.extend(self.steps.look());
             events.extend(arrivals.iter().filter_map(|arrival| self.received(arrival)));
-            let asked = self.stop_requests();
+            let asked = if at_the_door { self.stop_requests() } else { Vec::new() };
             // Those that join a shutdown which is on its way are told of it, though nothing changes.
             acted |= !asked.is_empty();
             events.extend(asked);
@@ -168,27 +170,25 @@ impl Runner {
                     return status;
                 }
             }
+            // What was done may have made more to do: look again before sleeping.
             if acted {
                 self.tell_clients();
-            }
-            // What was done may have made more to do: look again before sleeping.
-            if !acted {
-                self.sleep();
+                at_the_door = false;
+            } else {
+                at_the_door = self.sleep();
             }
         }
     }
 
-    fn sleep(&self) {
-        use std::os::fd::AsFd;
+    /// Sleeps until something happens; true when it is a client.
+    fn sleep(&self) -> bool {
         let limit = self.machine.next_due().remaining(self.clock.now());
         let starting = self.main.starting.iter().map(AsFd::as_fd);
-        let descriptors: Vec<_> = [self.signals.as_fd()]
-            .into_iter()
-            .chain(starting)
-            .chain(self.steps.descriptors())
-            .chain(self.clients.descriptors())
-            .collect();
-        wait::until_readable(&descriptors, limit);
+        let mut descriptors: Vec<_> = [self.signals.as_fd()].into_iter().chain(starting).collect();
+        descriptors.extend(self.steps.descriptors());
+        let ours = descriptors.len();
+        descriptors.extend(self.clients.descriptors());
+        wait::until_readable(&descriptors, limit).into_iter().skip(ours).any(|readable| readable)
     }
 
     /// The clients that ask for the shutdown now.

@@ -94,6 +94,26 @@ fn socket(run: &Running) -> PathBuf {
     found().unwrap()
 }
 
+/// Clients that connect, from inside so that they are let in, and say nothing.
+fn silent_clients(run: &Running, count: usize) -> Child {
+    let silence = "import socket, sys, time
+all = []
+for _ in range(int(sys.argv[2])):
+    c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[1]); all.append(c)
+print('silent', flush=True)
+time.sleep(60)";
+    let mut silent = Command::new("nsenter")
+        .args(["-t", &run.pid().to_string(), "-p", "-m", "--", "python3", "-c", silence])
+        .arg(socket(run))
+        .arg(count.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = [0; 6];
+    silent.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    silent
+}
+
 behaviours! {
     [PidNamespace, Root, Program("nsenter")]
     fn a_hook_needs_no_options_and_returns_when_drain_and_chain_are_over(init) {
@@ -348,35 +368,23 @@ time.sleep(60)
         let _ = abuser.wait();
     }
 
-    [PidNamespace, Root]
+    [PidNamespace, Root, Program("nsenter"), Program("python3")]
     fn an_init_without_descriptors_to_spare_closes_its_door_and_does_not_spin(init) {
         let words = ["sh", "-c", "ulimit -n 6; exec \"$@\"", "sh"];
         let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
         run.wait_for("up");
-        let path = socket(&run);
-        let _clients = [(); 3].map(|()| UnixStream::connect(&path));
+        let mut silent = silent_clients(&run, 3);
         run.wait_for("closing the control socket");
         run.signal(SIGTERM);
         run.exits_with(0);
+        let _ = silent.kill();
+        let _ = silent.wait();
     }
 
     [PidNamespace, Root, Program("nsenter"), Program("python3")]
     fn clients_that_say_nothing_do_not_keep_others_out(init) {
         let mut run = service(init, &[]);
-        let silence = "import socket, sys, time
-all = []
-for _ in range(16):
-    c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[1]); all.append(c)
-print('silent', flush=True)
-time.sleep(60)";
-        let mut silent = Command::new("nsenter")
-            .args(["-t", &run.pid().to_string(), "-p", "-m", "--", "python3", "-c", silence])
-            .arg(socket(&run))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut word = [0; 6];
-        silent.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+        let mut silent = silent_clients(&run, 16);
         assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
         assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
         run.exits_with(0);
