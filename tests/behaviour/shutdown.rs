@@ -13,7 +13,8 @@ const SOON: Duration = Duration::from_secs(15);
 
 fn start(init: Subject, options: &[&str], script: &str) -> Running {
     let run = init.as_pid_one().options(options).shell(script).one_stream().start();
-    run.wait_for("ready");
+    // Not the readiness of another one of its programs.
+    run.wait_for(if script.contains("--name main") { "main ready" } else { "ready" });
     run
 }
 
@@ -135,7 +136,7 @@ behaviours! {
             $reporter --name hidden --own-session &
             (setsid sh -c 'trap \"\" TERM; (while :; do sleep 1; done) & exit' &)
             bash -mc '$reporter --name grouped &'
-            exec $reporter --exit-on TERM=9";
+            exec $reporter --name main --exit-on TERM=9";
         let run = start(init, &SHORT, hidden);
         run.wait_for("hidden ready");
         run.wait_for("grouped ready");
@@ -144,15 +145,16 @@ behaviours! {
 
     []
     fn hidden_leftovers_are_killed_when_we_are_not_pid_1_too(init) {
-        let hidden = "$reporter --name hidden --own-session & exec $reporter --exit-on TERM=9";
+        let hidden = "$reporter --name hidden --own-session & exec $reporter --name main --exit-on TERM=9";
         let run = init.outside().options(SHORT).shell(hidden).one_stream().start();
+        run.wait_for("main ready");
         run.wait_for("hidden ready");
         killed_at_the_deadline(run, 9, 2);
     }
 
     [PidNamespace]
     fn leftovers_finish_their_own_shutdown_and_we_leave_with_the_last(init) {
-        let mut run = start(init, &[], "$reporter --name back --linger 700ms & exec $reporter --exit-on TERM=1");
+        let mut run = start(init, &[], "$reporter --name back --linger 700ms & exec $reporter --name main --exit-on TERM=1");
         run.wait_for("back ready");
         run.signal(SIGTERM);
         run.exits_with(1);
@@ -256,7 +258,7 @@ behaviours! {
     fn post_stop_runs_when_everything_has_gone_and_knows_how_it_ended(init) {
         let tell = "sh -c 'echo after $SERVICE_RESULT $EXIT_CODE $EXIT_STATUS $GRACE_INIT_SIGNAL'";
         for (status, told) in [(0, "after success exited 0 SIGTERM"), (3, "after exit-code exited 3 SIGTERM")] {
-            let script = format!("$reporter --name back --linger 300ms & exec $reporter --exit-on TERM={status}");
+            let script = format!("$reporter --name back --linger 300ms & exec $reporter --name main --exit-on TERM={status}");
             let mut run = start(init, &["--post-stop", tell], &script);
             run.wait_for("back ready");
             run.signal(SIGTERM);
