@@ -6,7 +6,7 @@
 worker() {
     trap 'echo "$1: finishing what it has begun"; sleep "$2"; echo "$1: finished"; exit 0' TERM
     echo "$1: ready"
-    while :; do sleep 0.1; done
+    while :; do sleep 0.1 & wait $!; done
 }
 
 worker background 2 &

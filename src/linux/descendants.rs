@@ -121,13 +121,15 @@ fn parse_stat(stat: &[u8]) -> Option<Descendant> {
     name.iter_mut().zip(comm.iter().skip(1)).take(15).for_each(|(to, from)| *to = *from);
     let mut fields = str::from_utf8(tail).ok()?.split_ascii_whitespace().skip(1);
     let state = fields.next()?;
-    if ["Z", "X", "x"].contains(&state) {
-        return None;
-    }
     let mut number = || fields.next()?.parse::<i32>().ok().map(Pid::from_raw);
     let (parent, group, session) = (number()?, number()?, number()?);
-    // Behind the session (field 6) starttime is field 22.
-    let started = fields.nth(15)?.parse().ok()?;
+    // Behind the session (field 6) num_threads is field 20, and starttime field 22.
+    let threads: u32 = fields.nth(13)?.parse().ok()?;
+    let started = fields.nth(1)?.parse().ok()?;
+    // A process whose first thread has ended while others go on looks like a zombie, and is none.
+    if ["X", "x"].contains(&state) || (state == "Z" && threads <= 1) {
+        return None;
+    }
     Some(Descendant {
         pid: Pid::from_raw(pid),
         group,
@@ -168,6 +170,7 @@ mod tests {
     #[test]
     fn zombies_and_torn_lines_are_left_out() {
         assert!(parse_stat(b"42 (a) Z 7 42 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0").is_none());
+        assert!(parse_stat(b"42 (a) Z 7 42 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 2 0 1 0").is_some());
         for torn in [&b""[..], b"42", b"42 (a", b"42 (a)", b"42 (a) S 7", b"x (a) S 7 1 1"] {
             assert!(parse_stat(torn).is_none());
         }

@@ -40,12 +40,13 @@ themes! {
     leftovers
     faces
     tty
-    log;
+    log
+    scripts;
     only ours:
     shutdown
     steps
-    scripts
     report
+    deadline
     doors
     services
 }

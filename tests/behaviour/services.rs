@@ -33,6 +33,21 @@ fn nginx_configuration(directory: &TemporaryDirectory, port: u16) -> String {
 }
 
 behaviours! {
+    [PidNamespace]
+    fn the_first_example_shows_what_it_says(init) {
+        let example = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/two-workers.sh");
+        let options = ["--drain", "1s", "--pre-stop", "echo deregistering"];
+        let mut run = init.as_pid_one().options(options).command(["sh", example]).one_stream().start();
+        run.exits_with(0);
+        run.timeline().assert_order([
+            "foreground: ready",
+            "echo deregistering",
+            "foreground: finished",
+            "background: finished",
+            "stopped by SIGTERM",
+        ]);
+    }
+
     [PidNamespace, Program("nginx")]
     fn nginx_serves_through_the_drain_and_is_stopped_by_its_own_quit(init) {
         let directory = TemporaryDirectory::new();

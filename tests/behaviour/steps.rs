@@ -1,207 +1,561 @@
-//! The steps of the chains: what they are given, how long they have, and how they end with all that they started.
+//! The steps of the pre-stop chain: their order, their world, their end, and what is built in.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use nix::libc::{SIGHUP, SIGTERM};
+use nix::libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 
-use crate::support::Need::{PidNamespace, Program};
-use crate::support::process::{command_line, wait_until};
-use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
+use crate::support::Need::PidNamespace;
+use crate::support::process::{children, is_dead, state, wait_until};
+use crate::support::server::{Server, listener, port_of};
+use crate::support::shutdown::{Gate, HOURS, let_pass};
+use crate::support::{LIMIT, Running, Stage, Subject, TemporaryDirectory, behaviours, example};
 
-/// A shutdown with these steps, as far as its end; the command ends at once.
-fn stopped(init: Subject, options: &[&str]) -> Running {
-    let mut run = init.as_pid_one().options(options).shell("exec $reporter --exit-on TERM=0").one_stream().start();
+const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// The words that run a reporter as a step, without a shell.
+fn reporter_step(options: &str) -> String {
+    format!("'{}' {options}", example("signal_reporter").display())
+}
+
+/// Stops a command that is content with it, and waits for the end.
+fn stop(stage: Stage) -> Running {
+    let mut run = stage.reporter(&["--exit-on", "TERM=0", "--exit-on", "INT=0"]).start();
     run.wait_for("ready");
     run.signal(SIGTERM);
     run.exits_with(0);
+    run.timeline().assert_order(["sent SIGTERM", "signal SIGTERM", "init over"]);
     run
 }
 
-/// A server that treats each connection like this; its address.
-fn server(serve: impl Fn(TcpStream) + Send + 'static) -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    std::thread::spawn(move || listener.incoming().flatten().for_each(serve));
-    address
+/// Says whether the step succeeded: only then the next one runs.
+fn succeeds(stage: Stage, step: &str) -> (Running, bool) {
+    let stage = stage.options(["--pre-stop-failure", "skip"]).step(step).shell_step("echo next step");
+    let run = stop(stage);
+    let success = run.timeline().count("next step") == 1;
+    (run, success)
 }
 
-fn answer(mut stream: TcpStream, text: &str) {
-    let mut request = [0; 1024];
-    let _ = stream.read(&mut request);
-    let _ = stream.write_all(text.as_bytes());
+/// Says whether `@http` takes what this server answers for a success.
+fn http(init: Subject, answer: impl FnOnce(TcpStream) + Send + 'static) -> bool {
+    let server = Server::new(answer);
+    let step = format!("@http GET http://127.0.0.1:{}/quit", server.port());
+    let (_run, success) = succeeds(init.as_pid_one().options(HOURS), &step);
+    assert!(server.request().starts_with("GET /quit HTTP/1."));
+    success
+}
+
+/// The value behind `key=` in a line.
+fn value(line: &str, key: &str) -> String {
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
+    value.unwrap_or_else(|| panic!("no {key} in {line:?}")).to_owned()
 }
 
 behaviours! {
     [PidNamespace]
-    fn steps_run_in_their_order_before_the_stop_signal(init) {
-        let run = stopped(init, &["-p", "echo first", "-p", "echo second >&2", "-p", "sh -c 'echo third >&2'"]);
-        run.timeline().assert_order(["starting a step step=\"echo first\"", "number=3", "leaving"].map(|p| if p == "leaving" { "init over" } else { p }));
-        run.timeline().assert_order(["first", "second >&2", "signal SIGTERM"]);
-        run.timeline().saw_times("third", 2);
+    fn steps_run_one_after_the_other(init) {
+        let stage = init.as_pid_one().options(HOURS);
+        let stage = stage.shell_step("echo a begins; sleep 0.1; echo a ends");
+        let stage = stage.shell_step("echo b begins; sleep 0.1; echo b ends");
+        let run = stop(stage.shell_step("echo c begins; sleep 0.1; echo c ends"));
+        run.timeline().assert_order([
+            "sent SIGTERM", "a begins", "a ends", "b begins", "b ends", "c begins", "c ends", "signal SIGTERM",
+        ]);
     }
 
     [PidNamespace]
-    fn a_step_knows_the_command_the_signal_its_number_and_the_time_left(init) {
-        let tell = "sh -c 'echo told: main=$MAINPID signal=$GRACE_INIT_SIGNAL step=$GRACE_INIT_STEP left=$GRACE_INIT_REMAINING_MS'";
-        let run = stopped(init, &["-p", "true", "-p", tell]);
-        let line = run.wait_for("told: main=2");
-        assert!(line.contains("main=2 signal=SIGTERM step=2 left=27"), "{line}");
+    fn steps_given_by_the_environment_run_too(init) {
+        let run = stop(init.as_pid_one().options(HOURS).env("GRACE_INIT_PRE_STOP", "echo from there\necho and there"));
+        assert_eq!(run.timeline().text("stdout").matches("there\n").count(), 2, "{}", run.timeline().picture());
     }
 
     [PidNamespace]
-    fn a_step_has_the_commands_directory_nothing_on_stdin_and_a_group_of_its_own(init) {
+    fn a_step_is_run_without_a_shell(init) {
+        let run = stop(init.as_pid_one().options(HOURS).step("printf '%s,' \"a b\" $HOME 'c  d' '*'"));
+        assert!(run.timeline().text("stdout").contains("a b,$HOME,c  d,*,"), "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn a_step_finds_its_facts_in_the_environment(init) {
+        let tell = "echo facts main=$MAINPID signal=$GRACE_INIT_SIGNAL step=$GRACE_INIT_STEP left=$GRACE_INIT_REMAINING_MS mine=$mine.";
+        let stage = init.as_pid_one().options(["--grace", "100s", "--reserve", "10s", "--drain", "100ms"]).env("mine", "7");
+        let mut run = stage.shell_step(tell).shell_step("sleep 0.2").shell_step(tell).reporter(&["--exit-on", "INT=0"]).start();
+        let ready = run.wait_for("ready");
+        run.signal(SIGINT);
+        run.exits_with(0);
+        let facts: Vec<String> =
+            run.timeline().lines().into_iter().map(|line| line.text).filter(|text| text.starts_with("facts ")).collect();
+        assert_eq!(facts.len(), 2, "{}", run.timeline().picture());
+        let left = |facts: &str| value(facts, "left").parse::<u64>().unwrap();
+        for (number, facts) in ["1", "3"].iter().zip(&facts) {
+            assert_eq!(value(facts, "main"), value(&ready, "pid"));
+            assert_eq!(value(facts, "signal").trim_start_matches("SIG"), "INT");
+            assert_eq!(value(facts, "step"), *number);
+            assert_eq!(value(facts, "mine"), "7.");
+        }
+        assert!(left(&facts[0]) <= 89_900 && left(&facts[0]) > 50_000, "{facts:?}");
+        assert!(left(&facts[1]) + 200 <= left(&facts[0]), "{facts:?}");
+    }
+
+    [PidNamespace]
+    fn without_a_deadline_a_step_is_told_of_none(init) {
+        let stage = init.as_pid_one().options(["--grace", "none"]);
+        let run = stop(stage.shell_step("echo left=${GRACE_INIT_REMAINING_MS-none}"));
+        run.timeline().assert_order(["left=none", "signal SIGTERM"]);
+    }
+
+    [PidNamespace]
+    fn the_command_sees_nothing_of_the_steps_variables(init) {
+        let tell = "echo main=${MAINPID-none} signal=${GRACE_INIT_SIGNAL-none} step=${GRACE_INIT_STEP-none}";
+        let mut run = init.as_pid_one().options(HOURS).shell_step("true").shell(tell).start();
+        run.exits_with(0);
+        run.timeline().saw_times("main=none signal=none step=none", 1);
+    }
+
+    [PidNamespace]
+    fn a_step_works_where_the_command_does_and_reads_nothing(init) {
         let directory = TemporaryDirectory::new();
-        let tell = "sh -c 'echo in $(pwd); cat; echo group $(ps -o pgid= -p $$) of $$ told'";
-        let mut run = init.as_pid_one().directory(directory.path()).options(["-p", tell])
-            .shell("exec $reporter --exit-on TERM=0").one_stream().start();
-        run.wait_for("ready");
+        let input = directory.file("input", 0o600, "for the command\n");
+        let stage = init.as_pid_one().options(HOURS).directory(directory.path()).stdin(&input);
+        let run = stop(stage.shell_step("pwd; cat; echo end of input"));
+        let place = directory.path().canonicalize().unwrap();
+        run.timeline().assert_order([place.to_str().unwrap(), "end of input", "signal SIGTERM"]);
+        run.timeline().never_saw("for the command");
+    }
+
+    [PidNamespace]
+    fn what_a_step_prints_appears_in_our_output(init) {
+        let run = stop(init.as_pid_one().options(HOURS).shell_step("echo for stdout; echo for stderr >&2"));
+        let timeline = run.timeline();
+        assert!(timeline.text("stdout").contains("for stdout\n"), "{}", timeline.picture());
+        assert!(timeline.text("stderr").contains("for stderr\n"), "{}", timeline.picture());
+        timeline.assert_order(["sent SIGTERM", "for stdout", "signal SIGTERM"]);
+        timeline.assert_order(["sent SIGTERM", "for stderr", "init over"]);
+    }
+
+    [PidNamespace]
+    fn a_step_leads_a_group_of_its_own(init) {
+        let stage = init.as_pid_one().options(HOURS).step(&reporter_step("--name step --raise 9"));
+        let mut run = stage.reporter(&["--name", "front", "--exit-on", "TERM=0"]).start();
+        let front = run.wait_for("front ready");
         run.signal(SIGTERM);
         run.exits_with(0);
-        run.wait_for(&format!("in {}", directory.path().display()));
-        let group = run.timeline().wait_for_count(" told", 2).text;
-        let numbers: Vec<&str> = group.split_whitespace().filter(|word| word.parse::<i32>().is_ok()).collect();
-        assert_eq!(numbers[0], numbers[1], "{group}");
+        let step = run.wait_for("step ready");
+        assert_eq!(value(&step, "pgid"), value(&step, "pid"));
+        assert_ne!(value(&step, "pgid"), value(&front, "pgid"));
     }
 
     [PidNamespace]
-    fn a_step_that_leaves_a_child_running_does_not_hold_the_chain(init) {
-        let run = stopped(init, &["-p", "sh -c 'sleep 1000 & echo one'", "-p", "echo two"]);
-        run.timeline().assert_order(["one", "two", "signal SIGTERM", "init over"]);
-        assert!(run.timeline().between("sent SIGTERM", "init over") < Duration::from_secs(15));
-    }
-
-    [PidNamespace]
-    fn an_overdue_step_ends_with_its_whole_tree_half_a_second_after_its_term(init) {
-        let tree = "sh -c 'trap \"echo step got it\" TERM; setsid sh -c \"trap : TERM; while :; do sleep 1234; done\" & \
-                    while :; do sleep 1235; done'";
-        let mut run = init.as_pid_one().options(["--pre-stop-timeout", "300ms", "-p", tree, "-p", "echo next"])
-            .shell("exec $reporter --linger 300ms").one_stream().start();
-        run.wait_for("ready");
+    fn a_step_gets_the_commands_descriptors_and_none_of_ours(init) {
+        let world = example("world");
+        let step = format!("'{}'", world.display());
+        let mut run = init.as_pid_one().options(HOURS).step(&step).command([world]).command(["wait"]).start();
+        run.wait_for("done");
         run.signal(SIGTERM);
-        run.wait_for("signal SIGTERM ");
-        let words = |pid: i32| command_line(pid);
-        wait_until("nothing of the step is left", LIMIT, || {
-            !run.descendants().iter().any(|pid| words(*pid).contains("123"))
+        run.exits_with(128 + SIGTERM);
+        let text = run.timeline().text("stdout");
+        let fds = |world: &str| -> Vec<String> {
+            world.lines().filter(|line| line.starts_with("fd ")).map(str::to_owned).collect()
+        };
+        let (command, step) = text.split_once("done\n").unwrap();
+        assert!(fds(command).len() >= 3, "{command}");
+        assert_eq!(fds(command), fds(step));
+    }
+
+    [PidNamespace]
+    fn a_step_gets_the_signals_as_we_got_them(init) {
+        let stage = init.as_pid_one().options(HOURS).env("world", example("world")).ignored(SIGUSR1).blocked(SIGHUP);
+        let run = stop(stage.shell_step("exec $world"));
+        // One bit for each signal, the first is signal 1.
+        run.timeline().assert_order(["blocked 0000000000000001", "ignored 10", "signal SIGTERM"]);
+    }
+
+    [PidNamespace]
+    fn a_built_in_step_holds_none_of_our_descriptors(init) {
+        let stage = init.as_pid_one().observed().options(HOURS).step("@sleep 1h");
+        let mut run = stage.reporter(&["--exit-on", "INT=0"]).start();
+        run.wait_for("ready");
+        let command = run.child();
+        run.signal(SIGINT);
+        run.wait_for_phase("pre-stop");
+        let mut step = 0;
+        wait_until("the step is there", LIMIT, || {
+            step = children(run.pid()).into_iter().find(|&pid| pid != command).unwrap_or(0);
+            step != 0
         });
+        let held = || -> Vec<String> {
+            let fds = std::fs::read_dir(format!("/proc/{step}/fd")).into_iter().flatten().flatten();
+            fds.filter_map(|fd| Some(std::fs::read_link(fd.path()).ok()?.to_string_lossy().into_owned()))
+                .filter(|target| target.contains("signalfd") || target.starts_with("socket:"))
+                .collect()
+        };
+        // It may still be on its way there.
+        wait_until("the step has let go of our descriptors", LIMIT, || held().is_empty());
+        run.interrupt_again();
         run.exits_with(0);
-        run.timeline().assert_order(["step got it", "next", "signal SIGTERM "]);
-        assert!(run.timeline().between("step got it", "step=\"echo next\"") >= Duration::from_millis(450));
     }
 
     [PidNamespace]
-    fn after_a_failed_step_the_chain_goes_on_unless_told_to_skip(init) {
-        let steps = ["-p", "sh -c 'exit 3'", "-p", "/no/such/program", "-p", "echo last"];
-        let run = stopped(init, &steps);
-        run.timeline().assert_order(["exited with 3", "\"/no/such/program\" was not found", "last", "signal SIGTERM"]);
-        let run = stopped(init, &[&["--pre-stop-failure", "skip"][..], &steps].concat());
-        run.timeline().never_saw("starting a step step=\"echo last\"");
-        run.wait_for("the chain ends here");
+    fn what_is_relayed_to_the_command_does_not_reach_a_step(init) {
+        let gate = Gate::new();
+        let stage = init.as_pid_one().options(HOURS).gate(&gate);
+        let stage = stage.shell_step("$reporter --name step & read line < $gate; kill -9 $!");
+        let mut run = stage.shell("exec $reporter --name front --exit-on TERM=0").start();
+        run.wait_for("front ready");
+        run.signal(SIGTERM);
+        run.wait_for("step ready");
+        run.signal(SIGHUP);
+        run.wait_for("front signal SIGHUP");
+        gate.open();
+        run.exits_with(0);
+        run.timeline().never_saw("step signal");
+    }
+
+    [PidNamespace]
+    fn a_step_that_leaves_a_daemon_does_not_hold_the_chain(init) {
+        let gate = Gate::new();
+        let daemon = "$hide orphan session $reporter --name daemon --exit-on TERM=0; echo step ends";
+        let stage = init.as_pid_one().options(HOURS).gate(&gate).shell_step(daemon);
+        let stage = stage.shell_step("echo next step; read line < $gate");
+        let mut run = stage.script("exec $reporter --name front --exit-on TERM=0").start();
+        run.wait_for("front ready");
+        run.signal(SIGTERM);
+        run.wait_for("next step");
+        run.wait_for("daemon ready");
+        gate.open();
+        run.exits_with(0);
+        // It belongs to all that has to go, and has its own TERM.
+        run.timeline().assert_order([
+            "sent SIGTERM", "step ends", "next step", "front signal SIGTERM", "daemon signal SIGTERM", "init over",
+        ]);
+    }
+
+    [PidNamespace]
+    fn an_overdue_step_gets_a_term_and_then_is_killed_with_its_whole_tree(init) {
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let step = "$hide session $reporter --name far & $reporter --name near & exec $reporter --name step";
+        let stage = stage.shell_step(step).shell_step("echo next step");
+        let mut run = stage.script("exec $reporter --name front --exit-on USR1=3").start();
+        run.wait_for("front ready");
+        run.signal(SIGTERM);
+        for name in ["far", "near", "step"] {
+            run.wait_for(&format!("{name} ready"));
+        }
+        let family: Vec<i32> = ["--name far", "--name near", "--name step"].map(|name| run.process_with(name)).into();
+        run.wait_for("next step");
+        wait_until("the step's tree is dead", LIMIT, || family.iter().all(|&pid| is_dead(pid)));
+        run.wait_for("front signal SIGTERM");
+        run.timeline().note("command lives");
+        run.signal(SIGUSR1);
+        run.exits_with(3);
+        run.timeline().assert_order(["step signal SIGTERM", "next step", "front signal SIGTERM", "command lives", "init over"]);
+        run.timeline().assert_order(["near signal SIGTERM", "next step"]);
+        run.at_least(ms(300), "sent SIGTERM", "step signal SIGTERM");
+        run.at_least(ms(800), "sent SIGTERM", "next step");
+    }
+
+    [PidNamespace]
+    fn what_an_overdue_step_leaves_in_its_tree_is_killed_though_the_step_itself_gave_in(init) {
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let step = "$hide session $reporter --name far & $reporter --name near & exec sleep 3600";
+        let stage = stage.shell_step(step).shell_step("echo next step");
+        let mut run = stage.script("exec $reporter --name front --exit-on USR1=3").start();
+        run.wait_for("front ready");
+        run.signal(SIGTERM);
+        run.wait_for("far ready");
+        run.wait_for("near ready");
+        let (far, near) = (run.process_with("--name far"), run.process_with("--name near"));
+        run.wait_for("near signal SIGTERM");
+        run.wait_for("next step");
+        run.wait_for("front signal SIGTERM");
+        wait_until("the step's tree is dead", LIMIT, || is_dead(far) && is_dead(near));
+        run.timeline().note("command lives");
+        run.signal(SIGUSR1);
+        run.exits_with(3);
+        run.timeline().assert_order(["near signal SIGTERM", "command lives", "init over"]);
+    }
+
+    [PidNamespace]
+    fn an_overdue_step_that_ends_on_its_term_is_not_waited_for_longer(init) {
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let step = "trap \"echo step gives in; exit 0\" TERM; while :; do sleep 0.05; done";
+        let run = stop(stage.shell_step(step).shell_step("echo next step"));
+        run.timeline().assert_order(["sent SIGTERM", "step gives in", "next step", "signal SIGTERM"]);
+        run.at_least(ms(300), "sent SIGTERM", "step gives in");
+    }
+
+    [PidNamespace]
+    fn a_failed_step_does_not_keep_the_others_from_running(init) {
+        let stage = init.as_pid_one().options(HOURS);
+        let stage = stage.shell_step("echo first; exit 3").shell_step("echo second; kill -9 $$");
+        let run = stop(stage.shell_step("echo third"));
+        run.timeline().assert_order(["sent SIGTERM", "first", "second", "third", "signal SIGTERM"]);
+    }
+
+    [PidNamespace]
+    fn a_failed_step_cuts_the_chain_where_that_is_wanted(init) {
+        for failing in ["echo first; exit 3", "echo first; kill -9 $$"] {
+            let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-failure", "skip"]);
+            let run = stop(stage.shell_step(failing).shell_step("echo second").shell_step("echo third"));
+            run.timeline().assert_order(["first", "signal SIGTERM"]);
+            assert_eq!(run.timeline().text("stdout").matches("second").count(), 0);
+            assert_eq!(run.timeline().text("stdout").matches("third").count(), 0);
+        }
+    }
+
+    [PidNamespace]
+    fn an_overdue_step_cuts_the_chain_where_that_is_wanted(init) {
+        let options = ["--pre-stop-failure", "skip", "--pre-stop-timeout", "200ms"];
+        let stage = init.as_pid_one().options(HOURS).options(options);
+        // That it ends well on its TERM makes it no less overdue.
+        let step = "trap \"exit 0\" TERM; while :; do sleep 0.05; done";
+        let run = stop(stage.shell_step(step).shell_step("echo second runs"));
+        run.timeline().never_saw("second runs");
+    }
+
+    [PidNamespace]
+    fn a_step_that_cannot_start_has_failed_and_the_shutdown_goes_on(init) {
+        let directory = TemporaryDirectory::new();
+        let plain = directory.file("plain", 0o644, "text");
+        let script = directory.file("script", 0o755, "#!/no/such/interpreter\n");
+        for broken in ["/no/such/program", "no-such-program", plain.to_str().unwrap(), script.to_str().unwrap()] {
+            let stage = init.as_pid_one().options(HOURS);
+            let run = stop(stage.step(broken).shell_step("echo second runs"));
+            run.timeline().assert_order(["sent SIGTERM", "second runs", "signal SIGTERM"]);
+            let (run, success) = succeeds(init.as_pid_one().options(HOURS), broken);
+            assert!(!success, "{}", run.timeline().picture());
+        }
     }
 
     [PidNamespace]
     fn relaying_and_reaping_go_on_while_a_step_runs(init) {
-        let script = "$orphans 100 wait & exec $reporter --exit-on TERM=0";
-        let mut run = init.as_pid_one().options(["-p", "sh -c 'echo step be\"\"gins; sleep 0.5; echo step en\"\"ds'", "-p", "@sleep 300ms"])
-            .shell(script).one_stream().start();
-        run.wait_for("ready");
-        run.wait_for("orphans made=100");
+        let (step_gate, work_gate) = (Gate::new(), Gate::new());
+        let stage = init.as_pid_one().options(HOURS).gate(&step_gate).env("work", work_gate.path());
+        let stage = stage.shell_step("echo step begins; read line < $gate; echo step ends");
+        let script = "(read line < $work; $orphans 300) & exec $reporter --name front --exit-on TERM=0";
+        let mut run = stage.shell(script).start();
+        run.wait_for("front ready");
         run.signal(SIGTERM);
         run.wait_for("step begins");
-        run.signal(SIGHUP);
-        run.wait_for("signal SIGHUP");
-        run.exits_with(0);
-        run.timeline().assert_order(["step begins", "signal SIGHUP", "step ends", "@sleep", "signal SIGTERM"]);
-    }
-
-    [PidNamespace]
-    fn a_signal_step_reaches_the_command(init) {
-        let run = stopped(init, &["-p", "@signal USR1", "-p", "@signal HUP"]);
-        run.timeline().assert_order(["signal SIGUSR1", "signal SIGTERM"]);
-        run.wait_for("signal SIGHUP");
-    }
-
-    [PidNamespace]
-    fn a_sleep_step_takes_its_time_without_a_sleep_program(init) {
-        let run = stopped(init, &["-p", "@sleep 400ms"]);
-        assert!(run.timeline().between("sent SIGTERM", "signal SIGTERM") >= Duration::from_millis(390));
-    }
-
-    [PidNamespace]
-    fn a_wait_file_step_waits_for_the_file(init) {
-        let directory = TemporaryDirectory::new();
-        let path = directory.path().join("flag");
-        let option = format!("@wait-file {}", path.display());
-        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").one_stream().start();
-        run.wait_for("ready");
-        run.signal(SIGTERM);
-        run.wait_for("@wait-file");
-        run.timeline().never_saw("signal SIGTERM ");
-        directory.file("flag", 0o600, "");
-        run.exits_with(0);
-    }
-
-    [PidNamespace]
-    fn a_wait_port_idle_step_waits_for_the_last_connection(init) {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let client = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let accepted = listener.accept().unwrap().0;
-        let option = format!("@wait-port-idle {port}");
-        let mut run = init.as_pid_one().options(["-p", &option]).shell("exec $reporter --exit-on TERM=0").one_stream().start();
-        run.wait_for("ready");
-        run.signal(SIGTERM);
-        run.wait_for("@wait-port-idle");
-        run.signal(SIGHUP);
-        run.wait_for("signal SIGHUP");
-        run.timeline().never_saw("signal SIGTERM ");
-        drop((client, accepted));
-        run.exits_with(0);
-    }
-
-    [PidNamespace]
-    fn an_http_step_succeeds_with_2xx_only(init) {
-        for (text, good) in [
-            ("HTTP/1.1 200 OK\r\n\r\n", true),
-            ("HTTP/1.0 204 No Content\r\n\r\n", true),
-            ("HTTP/1.1 404 Not Found\r\n\r\n", false),
-            ("HTTP/1.1 302 Found\r\n\r\n", false),
-            ("\u{1}\u{2}garbage\n", false),
-            ("", false),
-        ] {
-            let address = server(move |stream| answer(stream, text));
-            let run = stopped(init, &["-p", &format!("@http POST http://{address}/quit")]);
-            run.timeline().saw_times("a step failed", usize::from(!good));
-        }
-        let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let run = stopped(init, &["-p", &format!("@http GET http://{closed}/")]);
-        run.wait_for("a step failed");
-    }
-
-    [PidNamespace]
-    fn an_http_server_that_never_ends_its_answer_is_bounded_by_the_steps_time(init) {
-        let silent = server(std::mem::forget);
-        let drops = server(|mut stream| {
-            std::thread::spawn(move || {
-                while stream.write_all(b"H").is_ok() {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-            });
+        work_gate.open();
+        run.wait_for("orphans made=300");
+        wait_until("all orphans are reaped", LIMIT, || {
+            children(run.pid()).into_iter().all(|pid| state(pid) != Some('Z'))
         });
-        for address in [silent, drops] {
-            let options = ["--pre-stop-timeout", "300ms", "-p", &format!("@http GET http://{address}/")];
-            let run = stopped(init, &options);
-            run.wait_for("a step's time is up");
-            assert!(run.timeline().between("sent SIGTERM", "init over") < Duration::from_secs(15));
+        for count in 1..=20 {
+            run.signal(SIGUSR1);
+            run.timeline().wait_for_count("front signal SIGUSR1", count);
+        }
+        run.timeline().note("relayed");
+        step_gate.open();
+        run.exits_with(0);
+        run.timeline().assert_order(["step begins", "orphans made", "relayed", "step ends", "front signal SIGTERM", "init over"]);
+    }
+
+    [PidNamespace]
+    fn a_sleep_is_built_in(init) {
+        // No program is there to be found.
+        let stage = init.as_pid_one().options(HOURS).step("@sleep 400ms").env("PATH", "/nowhere");
+        let run = stop(stage);
+        run.at_least(ms(400), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn a_sleep_is_bounded_as_every_step_is(init) {
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let (run, success) = succeeds(stage, "@sleep 1h");
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(300), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn waiting_for_a_file_is_built_in(init) {
+        let directory = TemporaryDirectory::new();
+        let file = directory.path().join("done");
+        let step = format!("@wait-file {}", file.display());
+        let stage = init.as_pid_one().observed().options(HOURS).step(&step);
+        let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
+        run.wait_for("ready");
+        run.signal(SIGTERM);
+        run.wait_for_phase("pre-stop");
+        // A step that does not wait is over by then, and the command has its stop signal.
+        let_pass(ms(300));
+        run.timeline().note("done now");
+        std::fs::write(&file, "").unwrap();
+        run.exits_with(0);
+        run.timeline().assert_order(["sent SIGTERM", "done now", "signal SIGTERM", "init over"]);
+    }
+
+    [PidNamespace]
+    fn a_file_that_is_there_already_is_not_waited_for(init) {
+        let directory = TemporaryDirectory::new();
+        let file = directory.file("done", 0o600, "");
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &format!("@wait-file {}", file.display()));
+        assert!(success, "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn a_file_that_never_comes_is_given_up_in_time(init) {
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let (run, success) = succeeds(stage, "@wait-file /no/such/file");
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(300), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn waiting_for_a_ports_last_connection_is_built_in(init) {
+        let listener = listener();
+        let port = port_of(&listener);
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        let stage = init.as_pid_one().observed().options(HOURS).step(&format!("@wait-port-idle {port}"));
+        let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
+        run.wait_for("ready");
+        run.signal(SIGTERM);
+        run.wait_for_phase("pre-stop");
+        // A step that does not wait is over by then, and the command has its stop signal.
+        let_pass(ms(300));
+        run.timeline().note("closed now");
+        drop(client);
+        drop(server);
+        run.exits_with(0);
+        run.timeline().assert_order(["sent SIGTERM", "closed now", "signal SIGTERM", "init over"]);
+    }
+
+    [PidNamespace]
+    fn a_port_that_only_listens_is_idle(init) {
+        let listener = listener();
+        let step = format!("@wait-port-idle {}", port_of(&listener));
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &step);
+        assert!(success, "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn a_port_that_never_becomes_idle_is_given_up_in_time(init) {
+        let listener = listener();
+        let port = port_of(&listener);
+        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_server, _) = listener.accept().unwrap();
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let (run, success) = succeeds(stage, &format!("@wait-port-idle {port}"));
+        assert!(!success, "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn an_http_answer_of_200_is_a_success(init) {
+        assert!(http(init, |mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+        }));
+    }
+
+    [PidNamespace]
+    fn an_http_answer_of_204_is_a_success_though_the_connection_stays(init) {
+        let (keep, kept) = std::sync::mpsc::channel();
+        assert!(http(init, move |mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+            let _ = keep.send(stream);
+        }));
+        drop(kept);
+    }
+
+    [PidNamespace]
+    fn an_http_answer_that_comes_in_pieces_is_understood(init) {
+        assert!(http(init, |mut stream| {
+            for byte in b"HTTP/1.0 201 Created\r\n\r\n" {
+                let _ = stream.write_all(&[*byte]);
+            }
+        }));
+    }
+
+    [PidNamespace]
+    fn other_http_answers_are_failures(init) {
+        for answer in [
+            "HTTP/1.1 404 Not Found\r\n\r\n",
+            "HTTP/1.1 500 Internal Server Error\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\n\r\n",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+        ] {
+            assert!(!http(init, move |mut stream| {
+                let _ = stream.write_all(answer.as_bytes());
+            }), "{answer:?}");
         }
     }
 
-    [PidNamespace, Program("python3")]
-    fn no_descriptor_of_ours_reaches_a_step(init) {
-        let list = "python3 -c 'import os; print(\"open\", [fd for fd in os.listdir(\"/proc/self/fd\") if int(fd) > 2 and os.path.exists(\"/proc/self/fd/\" + fd)])'";
-        let run = stopped(init, &["-p", list]);
-        let line = run.wait_for("open ");
-        assert!(!line.contains("signalfd") && !line.contains("socket"), "{line}");
+    [PidNamespace]
+    fn garbage_in_place_of_an_http_answer_is_a_failure(init) {
+        let garbage: [&[u8]; 4] = [b"", b"\r\n\r\n", b"SSH-2.0-server 200\r\n", b"HTTP/1.1 2\xff0\0\x1b[2J\r\n"];
+        for answer in garbage {
+            assert!(!http(init, move |mut stream| {
+                let _ = stream.write_all(answer);
+            }), "{answer:?}");
+        }
+    }
+
+    [PidNamespace]
+    fn an_http_answer_without_an_end_is_a_failure(init) {
+        assert!(!http(init, |mut stream| while stream.write_all(&[b'x'; 4096]).is_ok() {}));
+    }
+
+    [PidNamespace]
+    fn an_http_post_has_its_own_form(init) {
+        let server = Server::new(|mut stream| {
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n");
+        });
+        let step = format!("@http POST http://localhost:{}/quitquitquit?now=1", server.port());
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &step);
+        assert!(success, "{}", run.timeline().picture());
+        let request = server.request();
+        let lines: Vec<&str> = request.split("\r\n").collect();
+        assert_eq!(lines[0], "POST /quitquitquit?now=1 HTTP/1.1");
+        let header = |name: &str| lines.iter().find_map(|line| line.to_ascii_lowercase().strip_prefix(name).map(str::to_owned));
+        assert_eq!(header("host: "), Some(format!("localhost:{}", server.port())), "{request:?}");
+        assert_eq!(header("content-length: "), Some("0".to_owned()), "{request:?}");
+    }
+
+    [PidNamespace]
+    fn an_http_answer_in_drops_is_bounded_by_the_steps_time(init) {
+        let server = Server::new(|mut stream| {
+            while stream.write_all(b"H").is_ok() {
+                std::thread::sleep(ms(50));
+            }
+        });
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "500ms"]);
+        let (run, success) = succeeds(stage, &format!("@http GET http://127.0.0.1:{}/", server.port()));
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(500), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn an_http_server_that_never_answers_is_bounded_by_the_steps_time(init) {
+        let (keep, kept) = std::sync::mpsc::channel();
+        let server = Server::new(move |stream| {
+            let _ = keep.send(stream);
+        });
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "500ms"]);
+        let (run, success) = succeeds(stage, &format!("@http GET http://127.0.0.1:{}/", server.port()));
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(500), "sent SIGTERM", "signal SIGTERM");
+        drop(kept);
+    }
+
+    [PidNamespace]
+    fn an_http_server_that_never_answers_is_bounded_by_the_grace_alone_too(init) {
+        let listener = listener();
+        let options = ["--grace", "2s", "--reserve", "500ms", "--stop-window", "1s"];
+        let step = format!("@http GET http://127.0.0.1:{}/", port_of(&listener));
+        let (run, success) = succeeds(init.as_pid_one().options(options), &step);
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(500), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn a_closed_port_is_a_failure_at_once(init) {
+        let port = port_of(&listener());
+        // With any of these hours waited for, this would not end.
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &format!("@http GET http://127.0.0.1:{port}/"));
+        assert!(!success, "{}", run.timeline().picture());
     }
 }

@@ -4,6 +4,8 @@ mod needs;
 pub mod process;
 mod registry;
 mod running;
+pub mod server;
+pub mod shutdown;
 mod subject;
 mod temporary;
 mod terminal;

@@ -34,7 +34,12 @@ pub fn state(pid: i32) -> Option<char> {
 
 /// True once the process has ended, even when nobody has reaped it.
 pub fn is_dead(pid: i32) -> bool {
-    matches!(state(pid), None | Some('Z' | 'X'))
+    match state(pid) {
+        None | Some('X') => true,
+        // It looks the same when only the first thread has ended.
+        Some('Z') => std::fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count) <= 1,
+        Some(_) => false,
+    }
 }
 
 /// The command line, its words separated by blanks.
