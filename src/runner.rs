@@ -605,12 +605,6 @@ fn report_unsent(sent: nix::Result<()>, signal: Signal, target: Target) {
 }
 
 fn could_not_start(plan: &Plan, failure: Failure) -> (anyhow::Error, ExitStatus) {
-    let cause = Cause::from(failure);
-    let mut why = anyhow::Error::msg(spawn::explain(&plan.command.program, failure));
-    if cause == Cause::NotFound
-        && let Some(path) = std::env::var_os("PATH")
-    {
-        why = anyhow::anyhow!("{why} (PATH is {path:?})");
-    }
-    (why.context("cannot start the command"), plan.start_failure.status(cause))
+    let why = anyhow::Error::msg(spawn::explain(&plan.command.program, failure));
+    (why.context("cannot start the command"), plan.start_failure.status(failure.into()))
 }

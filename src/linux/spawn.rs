@@ -427,7 +427,7 @@ pub fn explain(program: &OsStr, failure: Failure) -> String {
 /// missing (execve(2), "ERRORS").
 fn explain_not_found(program: &OsStr) -> String {
     if !program.as_bytes().contains(&b'/') {
-        return format!("{program:?} was not found in PATH");
+        return format!("{program:?} was not found in PATH: name it by its path, or set PATH");
     }
     let mut head = [0_u8; 256];
     let length = match File::open(program).and_then(|mut file| file.read(&mut head)) {
