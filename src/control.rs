@@ -9,6 +9,7 @@ use tracing::warn;
 use crate::linux::clock::Clock;
 use crate::linux::control::{Client, Heard, Listener};
 use crate::linux::wait;
+use crate::plan::CommandLine;
 use crate::protocol::{LONGEST_REQUEST, Request, Status, StepStatus, Until};
 use crate::shutdown::{Chain, Shutdown, StepEnd, StepRecord};
 use crate::steps::number;
@@ -44,7 +45,7 @@ pub struct Facts<'a> {
     /// The command's.
     pub main: Pid,
     /// The command.
-    pub command: &'a str,
+    pub command: &'a CommandLine,
     /// How many orphans were reaped.
     pub reaped: u64,
     /// Now.
@@ -183,7 +184,7 @@ pub fn status(machine: &Shutdown, facts: &Facts<'_>) -> Status {
         ready: history.trigger.is_none() && history.main.is_none(),
         init_pid: facts.init.as_raw(),
         command_pid: facts.main.as_raw(),
-        command: facts.command.to_owned(),
+        command: facts.command.to_string(),
         uptime: now.since_start(),
         reaped: facts.reaped,
         trigger: history.trigger.map(|trigger| format!("{} from {}", trigger.request, trigger.sender)),

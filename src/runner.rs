@@ -56,8 +56,6 @@ struct Runner {
     orphans_reaped: u64,
     is_pid_1: bool,
     clients: Clients,
-    /// The command as people are shown it.
-    command: String,
 }
 
 /// The command.
@@ -102,8 +100,6 @@ impl Runner {
             debug!(%error, "cannot leave the working directory, which stays busy");
         }
         let machine = Shutdown::new(&plan, clock.now());
-        let words = std::iter::once(&plan.command.program).chain(&plan.command.arguments);
-        let command = words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ");
         let Started { pid, progress } = started;
         let mut runner = Self {
             plan,
@@ -117,7 +113,6 @@ impl Runner {
             orphans_reaped: 0,
             is_pid_1,
             clients,
-            command,
         };
         runner.watch_our_parent();
         Ok(runner)
@@ -209,7 +204,7 @@ impl Runner {
         Facts {
             init: getpid(),
             main: self.main.pid,
-            command: &self.command,
+            command: &self.plan.command,
             reaped: self.orphans_reaped,
             now: self.clock.now(),
         }

@@ -18,14 +18,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// Takes hold of it (pidfd_open(2), since Linux 5.3). The descriptor can be read when the process has ended.
+    /// Takes hold of it. The descriptor can be read when the process has ended.
     ///
     /// # Errors
     /// ESRCH when there is none.
     pub fn open(pid: Pid) -> nix::Result<Self> {
-        // SAFETY: it takes no pointers.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        Ok(Self { pid, descriptor: above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)? })
+        Ok(Self { pid, descriptor: open_pidfd(pid)? })
     }
 
     /// Its number.
@@ -68,6 +66,13 @@ impl Process {
     pub fn user(&self) -> Option<u32> {
         std::fs::metadata(format!("/proc/{}", self.pid)).ok().map(|process| process.uid())
     }
+}
+
+/// A descriptor that stands for the process (pidfd_open(2), since Linux 5.3); it is close-on-exec.
+pub(super) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: it takes no pointers.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+    above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)
 }
 
 impl AsFd for Process {

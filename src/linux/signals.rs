@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use nix::libc;
 use nix::unistd::{Pid, getpid};
 
+use super::process::open_pidfd;
 use super::{above_stdio, check};
 use crate::signal::{Queued, Sender, Signal, SignalSet};
 
@@ -173,13 +174,6 @@ pub fn queue(target: Target, signal: Signal, sender: Sender, queued: Queued) -> 
         }
         Target::Everybody => Err(nix::errno::Errno::EINVAL),
     }
-}
-
-/// A descriptor that stands for the process (pidfd_open(2), since Linux 5.3); it is close-on-exec.
-fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
-    // SAFETY: it takes no pointers.
-    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-    above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)
 }
 
 /// Suspends ourselves, as a shell's job.

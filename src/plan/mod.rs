@@ -4,6 +4,7 @@ mod resolve;
 mod step;
 
 use std::ffi::OsString;
+use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -101,6 +102,14 @@ pub struct CommandLine {
     pub program: OsString,
     /// Its arguments, without its own name.
     pub arguments: Vec<OsString>,
+}
+
+impl fmt::Display for CommandLine {
+    /// Its words with spaces between them, for people: nothing is quoted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.program.display().fmt(f)?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.display()))
+    }
 }
 
 impl CommandLine {

@@ -53,6 +53,18 @@ pub struct Options {
     pub command: Vec<OsString>,
 }
 
+#[cfg(test)]
+impl Options {
+    /// These options on the command line, for tests, and a command behind them.
+    pub(crate) fn on_the_command_line(pairs: &[(&'static str, &str)]) -> Self {
+        let given = pairs
+            .iter()
+            .map(|(name, value)| (*name, Given { value: value.into(), source: Source::CommandLine }))
+            .collect();
+        Self { given, command: vec!["true".into()] }
+    }
+}
+
 impl Options {
     fn many(&self, name: &'static str) -> impl Iterator<Item = &Given> {
         self.given.iter().filter(move |(option, _)| *option == name).map(|(_, given)| given)
@@ -527,20 +539,12 @@ pub(crate) fn split_string(text: &OsStr) -> Result<Vec<OsString>> {
 mod tests {
     use super::*;
 
-    fn given(pairs: &[(&'static str, &str)]) -> Options {
-        let given = pairs
-            .iter()
-            .map(|(name, value)| (*name, Given { value: value.into(), source: Source::CommandLine }))
-            .collect();
-        Options { given, command: vec!["true".into()] }
-    }
-
     fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-        grace_init(&given(pairs)).unwrap()
+        grace_init(&Options::on_the_command_line(pairs)).unwrap()
     }
 
     fn error(pairs: &[(&'static str, &str)]) -> String {
-        format!("{:#}", grace_init(&given(pairs)).unwrap_err())
+        format!("{:#}", grace_init(&Options::on_the_command_line(pairs)).unwrap_err())
     }
 
     const fn secs(seconds: u64) -> Duration {
@@ -623,7 +627,7 @@ mod tests {
 
     #[test]
     fn a_bad_variable_is_named() {
-        let mut options = given(&[]);
+        let mut options = Options::on_the_command_line(&[]);
         options
             .given
             .push(("grace", Given { value: "10x".into(), source: Source::Variable("GRACE_INIT_GRACE") }));
@@ -636,7 +640,7 @@ mod tests {
 
     #[test]
     fn a_variable_holds_a_chain_one_step_a_line() {
-        let mut options = given(&[]);
+        let mut options = Options::on_the_command_line(&[]);
         let value = "first 'a b'\n\n  second  \n".into();
         options.given.push(("pre-stop", Given { value, source: Source::Variable("GRACE_INIT_PRE_STOP") }));
         let steps = grace_init(&options).unwrap().shutdown.pre_stop;

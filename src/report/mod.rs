@@ -117,32 +117,27 @@ impl<'a> Told<'a> {
 
     /// The summary line.
     pub fn summary(&self) -> String {
-        let mut text = match self.history.trigger {
-            Some(trigger) => format!("stopped by {} from {}", trigger.request, trigger.sender),
-            None => "the command ended by itself".to_owned(),
+        let begin = match self.history.trigger {
+            Some(trigger) => format!("stopped by {} from {} in", trigger.request, trigger.sender),
+            None => "the command ended by itself in".to_owned(),
         };
-        let _ = write!(text, " in {}", Measured(self.elapsed()));
-        for (place, phase) in self.phases().into_iter().enumerate() {
-            let separator = if place == 0 { ":" } else { "," };
-            let took = self.history.time_in(phase, self.now).unwrap_or_default();
-            let _ = write!(text, "{separator} {} {}", phase.name(), Measured(took));
-        }
-        let _ = write!(text, "; {}", self.command_ended());
-        for fact in self.facts() {
-            let _ = write!(text, "; {fact}");
-        }
-        text
+        self.in_one_line(&begin, Some(self.command_ended()))
     }
 
     /// The summary line of a hook, which knows nothing of how the command ended.
     pub fn hook_summary(&self) -> String {
-        let mut text = format!("the hook took {}", Measured(self.elapsed()));
+        self.in_one_line("the hook took", None)
+    }
+
+    /// How long it took, the phases with their times, the outcome, and what went wrong.
+    fn in_one_line(&self, begin: &str, outcome: Option<String>) -> String {
+        let mut text = format!("{begin} {}", Measured(self.elapsed()));
         for (place, phase) in self.phases().into_iter().enumerate() {
             let separator = if place == 0 { ":" } else { "," };
             let took = self.history.time_in(phase, self.now).unwrap_or_default();
             let _ = write!(text, "{separator} {} {}", phase.name(), Measured(took));
         }
-        for fact in self.facts() {
+        for fact in outcome.into_iter().chain(self.facts()) {
             let _ = write!(text, "; {fact}");
         }
         text

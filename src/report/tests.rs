@@ -1,15 +1,10 @@
 use super::*;
 use crate::plan::{self, Options, Plan};
-use crate::plan::{Given, Source};
 use crate::shutdown::{Event, Received};
 use crate::signal::{Sender, Signal};
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    let given = pairs
-        .iter()
-        .map(|(name, value)| (*name, Given { value: value.into(), source: Source::CommandLine }))
-        .collect();
-    plan::grace_init(&Options { given, command: vec!["true".into()] }).unwrap()
+    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
 }
 
 const fn at(millis: u64) -> Moment {

@@ -1,7 +1,7 @@
 //! Every rule of the shutdown, on a clock that the test turns.
 
 use super::*;
-use crate::plan::{self, Given, Options, Source};
+use crate::plan::{self, Options};
 use proptest::prelude::*;
 
 /// A machine, its clock, and all that it said to do.
@@ -16,11 +16,7 @@ const fn at(millis: u64) -> Moment {
 }
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    let given = pairs
-        .iter()
-        .map(|(name, value)| (*name, Given { value: value.into(), source: Source::CommandLine }))
-        .collect();
-    plan::grace_init(&Options { given, command: vec!["true".into()] }).unwrap()
+    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
 }
 
 /// Actions in few words; what is only said is left out.
