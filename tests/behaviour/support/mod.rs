@@ -2,6 +2,7 @@
 
 mod needs;
 pub mod process;
+mod recipe;
 mod registry;
 mod running;
 pub mod server;
@@ -12,6 +13,7 @@ mod terminal;
 mod timeline;
 
 pub use needs::Need;
+pub use recipe::{Recipe, example_file};
 pub(crate) use registry::behaviours;
 pub use registry::{Behaviour, run_all};
 pub use running::{Ending, Running};

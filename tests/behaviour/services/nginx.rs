@@ -1,0 +1,58 @@
+//! nginx: served through the drain, stopped by its own quit.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+use nix::libc::SIGQUIT;
+
+use crate::support::Need::{PidNamespace, Program};
+use crate::support::process::wait_until;
+use crate::support::server::{listener, port_of};
+use crate::support::{LIMIT, Recipe, TemporaryDirectory, behaviours, example_file};
+
+/// What a GET is answered with; `None` when nobody answers.
+fn get(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"GET / HTTP/1.0\r\n\r\n").ok()?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).ok()?;
+    Some(answer)
+}
+
+/// The example's configuration with places and a port of this test's own; returns its directory's path too.
+fn configuration(directory: &TemporaryDirectory, port: u16) -> String {
+    let place = directory.path().display().to_string();
+    let text = std::fs::read_to_string(example_file("nginx/nginx.conf")).unwrap();
+    let text = text
+        .replace("/tmp/", &format!("{place}/"))
+        .replace("/srv/", &format!("{place}/"))
+        .replace("listen 8080", &format!("listen 127.0.0.1:{port}"));
+    directory.file("nginx.conf", 0o644, &text);
+    place + "/"
+}
+
+behaviours! {
+    [PidNamespace, Program("nginx")]
+    fn nginx_serves_through_the_drain_and_is_stopped_by_its_own_quit(init) {
+        let directory = TemporaryDirectory::new();
+        let port = port_of(&listener());
+        let place = configuration(&directory, port);
+        let report = directory.file("report", 0o666, "");
+        let options = ["-p", "no-such-tool --now", "--report", report.to_str().unwrap()];
+        let mut run = Recipe::of("nginx").replace("/srv/", &place).stage(init.as_pid_one().options(options)).one_stream().start();
+        wait_until("nginx serves", LIMIT, || get(port).is_some());
+        run.signal(SIGQUIT);
+        for _ in 0..200 {
+            assert!(get(port).is_some_and(|answer| answer.ends_with("hello\n")), "{}", run.timeline().picture());
+        }
+        run.exits_with(0);
+        let line = run.wait_for("stopped by SIGQUIT");
+        for part in ["drain 2", "pre-stop ", "the command exited with 0"] {
+            assert!(line.contains(part), "no {part:?} in {line}");
+        }
+        assert!(run.timeline().between("sent SIGQUIT", "no-such-tool") >= Duration::from_millis(1_900));
+        let report = std::fs::read_to_string(report).unwrap();
+        assert!(report.starts_with("pre-stop step 1 \"no-such-tool --now\" could not start"), "{report}");
+    }
+}
