@@ -27,6 +27,7 @@ const NO_GRACE: Difference = NotApplicable("no --leftover-grace");
 const LOST: Difference = Differs("a signal that comes before the group exists is lost");
 const BY_LUCK: Difference = NotApplicable("whether an early signal is lost depends on the moment");
 const LEAVES_AT_ONCE: Difference = Differs("leaves as soon as the command is gone");
+const NO_SOCKET: Difference = Differs("has nothing to ask");
 const NO_VALUE: Difference = Differs("a relayed signal loses its value");
 const SENT_TWICE: Difference = NotApplicable("relays the terminal's signal too, and both may melt into one");
 const FAULTS: Difference = Differs("fault signals are not relayed");
@@ -148,4 +149,28 @@ const ROWS: &[(&str, Face, Difference)] = &[
     ("an_interrupt_ends_a_script_with_its_background", Tini, LEAVES_AT_ONCE),
     ("a_shebang_scripts_processes_need_not_wait_for_the_end_of_the_grace", Tini, NotApplicable("no -S")),
     ("a_shebang_scripts_first_line_can_hold_a_whole_shutdown", Tini, NotApplicable("no -S")),
+    ("a_docker_stop_lets_every_process_finish_and_keeps_the_commands_status", DumbInit, LEAVES_AT_ONCE),
+    ("a_docker_stop_of_three_seconds_is_met_with_the_same_grace", DumbInit, Differs("Docker kills it with everything that was left to do")),
+    ("a_read_only_root_changes_nothing", DumbInit, LEAVES_AT_ONCE),
+    ("a_read_only_root_still_has_a_control_socket", DumbInit, NO_SOCKET),
+    ("no_user_no_capability_and_no_new_privileges_change_nothing", DumbInit, LEAVES_AT_ONCE),
+    ("an_unprivileged_init_answers_its_own_user", DumbInit, NO_SOCKET),
+    ("a_full_container_is_stopped_without_a_process_to_spare", DumbInit, Differs("has no pre-stop step and no summary")),
+    ("a_command_that_runs_out_of_memory_gives_137_and_its_workers_finish", DumbInit, LEAVES_AT_ONCE),
+    ("in_the_hosts_pid_namespace_only_our_own_descendants_are_told", DumbInit, LEAVES_AT_ONCE),
+    ("below_dockers_own_init_we_are_not_pid_1_and_every_process_finishes", DumbInit, LEAVES_AT_ONCE),
+    ("two_containers_that_share_their_processes_and_memory_are_stopped_one_by_one", DumbInit, LEAVES_AT_ONCE),
+    ("a_health_check_by_ready_fails_as_soon_as_the_shutdown_begins", DumbInit, NO_SOCKET),
+    ("a_docker_stop_lets_every_process_finish_and_keeps_the_commands_status", Tini, LEAVES_AT_ONCE),
+    ("a_docker_stop_of_three_seconds_is_met_with_the_same_grace", Tini, Differs("Docker kills it with everything that was left to do")),
+    ("a_read_only_root_changes_nothing", Tini, LEAVES_AT_ONCE),
+    ("a_read_only_root_still_has_a_control_socket", Tini, NO_SOCKET),
+    ("no_user_no_capability_and_no_new_privileges_change_nothing", Tini, LEAVES_AT_ONCE),
+    ("an_unprivileged_init_answers_its_own_user", Tini, NO_SOCKET),
+    ("a_full_container_is_stopped_without_a_process_to_spare", Tini, Differs("has no pre-stop step and no summary")),
+    ("a_command_that_runs_out_of_memory_gives_137_and_its_workers_finish", Tini, LEAVES_AT_ONCE),
+    ("in_the_hosts_pid_namespace_only_our_own_descendants_are_told", Tini, LEAVES_AT_ONCE),
+    ("below_dockers_own_init_we_are_not_pid_1_and_every_process_finishes", Tini, LEAVES_AT_ONCE),
+    ("two_containers_that_share_their_processes_and_memory_are_stopped_one_by_one", Tini, LEAVES_AT_ONCE),
+    ("a_health_check_by_ready_fails_as_soon_as_the_shutdown_begins", Tini, NO_SOCKET),
 ];

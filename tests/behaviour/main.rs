@@ -41,7 +41,8 @@ themes! {
     faces
     tty
     log
-    scripts;
+    scripts
+    containers;
     only ours:
     shutdown
     steps

@@ -1,5 +1,6 @@
 //! What every behaviour test is built on: start an init somewhere, watch it, signal it, leave nothing behind.
 
+pub mod container;
 mod needs;
 pub mod process;
 mod recipe;

@@ -13,6 +13,10 @@ pub enum Need {
     PidNamespace,
     /// The right to change the user.
     Root,
+    /// A Docker daemon that can be talked to.
+    Docker,
+    /// What the containers' image is made of: busybox, the inits and a C library that can be linked statically.
+    ContainerTools,
     /// This program on the PATH, and able to run here.
     Program(&'static str),
 }
@@ -26,6 +30,8 @@ impl Need {
         (!met).then(|| match self {
             Self::PidNamespace => "needs a pid namespace".to_owned(),
             Self::Root => "needs root".to_owned(),
+            Self::Docker => "needs a docker daemon".to_owned(),
+            Self::ContainerTools => "needs busybox, dumb-init, tini and a static C library".to_owned(),
             Self::Program(program) => format!("needs {program}"),
         })
     }
@@ -34,11 +40,21 @@ impl Need {
         match self {
             Self::PidNamespace => a_namespace_works(),
             Self::Root => nix::unistd::geteuid().is_root(),
+            Self::Docker => ends_well("docker", &["version"]),
+            Self::ContainerTools => {
+                ["busybox", "dumb-init", "tini", "tar", "ldd"].into_iter().all(on_path) && links_statically()
+            }
             // Installed is not enough: many sandboxes forbid tracing.
             Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
             Self::Program(program) => on_path(program),
         }
     }
+}
+
+fn links_statically() -> bool {
+    let found = Command::new("cc").arg("-print-file-name=libc.a").output();
+    // Without one it answers with the bare name.
+    found.is_ok_and(|output| output.stdout.contains(&b'/'))
 }
 
 fn on_path(program: &str) -> bool {
