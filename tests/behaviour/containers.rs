@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::Need::{ContainerTools, Docker};
+use crate::support::Need::{ContainerTools, Docker, Root};
 use crate::support::container::{Container, Crate, Daemon, static_file};
 use crate::support::process::wait_until;
 use crate::support::{LIMIT, Subject, TemporaryDirectory, behaviours};
@@ -246,7 +246,7 @@ behaviours! {
         assert!(container.is_running());
     }
 
-    [Docker, ContainerTools]
+    [Docker, ContainerTools, Root]
     fn as_dockers_own_init_the_file_stands_in_for_tini(init) {
         let init = match init {
             Subject::Ours | Subject::OursAs(_) => static_file(),

@@ -356,8 +356,18 @@ impl Daemon {
         let place = |name: &str| root.join(name).display().to_string();
         let host = format!("unix://{}", place("socket"));
         let log = std::fs::File::create(place("log")).expect("make a file");
-        let process = Command::new("dockerd")
-            .args(["--host", &host, "--data-root", &place("data"), "--exec-root", &place("exec")])
+        // In the machine's own network it would remove the bridge of the machine's daemon.
+        let process = Command::new("unshare")
+            .args([
+                "--net",
+                "dockerd",
+                "--host",
+                &host,
+                "--data-root",
+                &place("data"),
+                "--exec-root",
+                &place("exec"),
+            ])
             .args(["--pidfile", &place("pid"), "--bridge", "none", "--iptables=false", "--init-path"])
             .arg(init)
             .stdin(Stdio::null())
