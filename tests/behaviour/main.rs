@@ -49,5 +49,6 @@ themes! {
     report
     deadline
     doors
+    images
     services
 }

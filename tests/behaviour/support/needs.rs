@@ -15,6 +15,12 @@ pub enum Need {
     Root,
     /// A Docker daemon that can be talked to.
     Docker,
+    /// A Docker client that builds with BuildKit.
+    BuildKit,
+    /// The image that the examples start from, on the machine or in a registry that it reaches.
+    DebianImage,
+    /// An image with Rust, named by `GRACE_INIT_TEST_RUST_IMAGE`.
+    RustImage,
     /// What the containers' image is made of: busybox, the inits and a C library that can be linked statically.
     ContainerTools,
     /// This program on the PATH, and able to run here.
@@ -31,6 +37,9 @@ impl Need {
             Self::PidNamespace => "needs a pid namespace".to_owned(),
             Self::Root => "needs root".to_owned(),
             Self::Docker => "needs a docker daemon".to_owned(),
+            Self::BuildKit => "needs docker with buildkit".to_owned(),
+            Self::DebianImage => "needs the image debian:bookworm-slim".to_owned(),
+            Self::RustImage => "needs an image with rust, named by GRACE_INIT_TEST_RUST_IMAGE".to_owned(),
             Self::ContainerTools => "needs busybox, dumb-init, tini and a static C library".to_owned(),
             Self::Program(program) => format!("needs {program}"),
         })
@@ -41,6 +50,14 @@ impl Need {
             Self::PidNamespace => a_namespace_works(),
             Self::Root => nix::unistd::geteuid().is_root(),
             Self::Docker => ends_well("docker", &["version"]),
+            Self::BuildKit => builds_with_buildkit(),
+            Self::DebianImage => {
+                let image = "debian:bookworm-slim";
+                ends_well("docker", &["image", "inspect", image])
+                    || ends_well("docker", &["pull", "-q", image])
+            }
+            Self::RustImage => std::env::var("GRACE_INIT_TEST_RUST_IMAGE")
+                .is_ok_and(|image| ends_well("docker", &["image", "inspect", &image])),
             Self::ContainerTools => {
                 ["busybox", "dumb-init", "tini", "tar", "ldd"].into_iter().all(on_path) && links_statically()
             }
@@ -49,6 +66,12 @@ impl Need {
             Self::Program(program) => on_path(program),
         }
     }
+}
+
+/// Only BuildKit makes an image of nothing.
+fn builds_with_buildkit() -> bool {
+    let script = "echo FROM scratch | DOCKER_BUILDKIT=1 docker build -q -";
+    ends_well("docker", &["version"]) && ends_well("sh", &["-c", script])
 }
 
 fn links_statically() -> bool {

@@ -1,0 +1,137 @@
+//! The image in docker/ and those of the examples: built and run with the very commands that their READMEs show.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::{Mutex, OnceLock, PoisonError};
+
+use crate::support::Need::{BuildKit, ContainerTools, DebianImage, RustImage};
+use crate::support::container::{Docker, static_file};
+use crate::support::{TemporaryDirectory, behaviours, example_file};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// The shell commands in a text, those between ```` ```sh ```` and ```` ``` ````.
+fn shell_blocks(markdown: &str) -> String {
+    let mut inside = false;
+    let mut commands = String::new();
+    for line in markdown.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            line if inside => commands += &format!("{line}\n"),
+            _ => {}
+        }
+    }
+    commands
+}
+
+/// Runs these commands at the top of the project, each of which must succeed; returns all that they wrote.
+#[track_caller]
+fn run(commands: &str) -> String {
+    let (mut reader, writer) = std::io::pipe().expect("make a pipe");
+    let mut shell = Command::new("sh");
+    shell.args(["-euxc", commands]).current_dir(ROOT).env("DOCKER_BUILDKIT", "1").stdin(Stdio::null());
+    shell.stdout(writer.try_clone().expect("copy a descriptor")).stderr(writer);
+    let mut child = shell.spawn().expect("run sh");
+    drop(shell);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut reader, &mut said).expect("read the output");
+    let status = child.wait().expect("wait for sh");
+    assert!(status.success(), "{status}:\n{said}");
+    said
+}
+
+/// Makes the image that the examples copy the file from.
+fn make_our_image() {
+    static MADE: OnceLock<()> = OnceLock::new();
+    MADE.get_or_init(|| {
+        let recipe = std::fs::read_to_string(Path::new(ROOT).join("docker/Dockerfile")).unwrap();
+        let line = recipe.lines().find(|line| line.contains("BINARY=local ")).expect("the command for a local binary");
+        assert!(static_file().starts_with(ROOT), "only the project's own static file is in reach of its Dockerfile");
+        run(line.trim_start_matches(['#', ' ']));
+    });
+}
+
+/// Follows an example's README word for word.
+#[track_caller]
+fn follow(example: &str) {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    make_our_image();
+    let readme = std::fs::read_to_string(example_file(example).join("README.md")).unwrap();
+    let commands = shell_blocks(&readme);
+    let stop = format!("docker stop -t 30 example-{example}");
+    assert!(commands.contains(&stop), "{example}/README.md does not stop its container:\n{commands}");
+    let name = format!("example-{example}");
+    let docker = Docker::default();
+    // They publish the same ports.
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let _ = docker.attempt(["rm", "-f", &name]);
+    let said = std::panic::catch_unwind(|| run(&commands));
+    let _ = docker.attempt(["rm", "-f", &name]);
+    let said = said.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
+    assert!(said.contains("grace-init: info: stopped by SIG"), "no summary of a shutdown in\n{said}");
+    assert!(said.contains("the command exited with 0"), "not a clean end:\n{said}");
+}
+
+/// The text of a field of an image.
+fn inspect(image: &str, field: &str) -> String {
+    Docker::default().run(["image", "inspect", "-f", field, image])
+}
+
+/// What both ways of building must lead to.
+#[track_caller]
+fn check_our_image(image: &str) {
+    let docker = Docker::default();
+    assert_eq!(docker.run(["run", "--rm", image]), concat!("grace-init ", env!("CARGO_PKG_VERSION")));
+    let version = inspect(image, "{{index .Config.Labels \"org.opencontainers.image.version\"}}");
+    assert_eq!(version, env!("CARGO_PKG_VERSION"), "the version's label");
+    let layers: Vec<String> = serde_json::from_str(&inspect(image, "{{json .RootFS.Layers}}")).unwrap();
+    assert_eq!(layers.len(), 1, "{layers:?}");
+    let directory = TemporaryDirectory::new();
+    let archive = directory.path().join("image.tar");
+    docker.run(["save", "-o", archive.to_str().unwrap(), image]);
+    let unpack = format!("cd '{}' && tar xf image.tar && tar tf */layer.tar", directory.path().display());
+    let files = Command::new("sh").args(["-c", &unpack]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&files.stdout), "grace-init\n");
+}
+
+behaviours! {
+    [BuildKit, ContainerTools]
+    fn the_image_from_a_local_binary_holds_one_file_that_runs(init) {
+        let _ = init;
+        make_our_image();
+        check_our_image("grace-init:latest");
+    }
+
+    [BuildKit, RustImage]
+    fn the_image_from_source_holds_one_file_that_runs_and_is_the_same_each_time(init) {
+        let _ = init;
+        let image = std::env::var("GRACE_INIT_TEST_RUST_IMAGE").unwrap();
+        let layer = || {
+            let build = ["build", "--no-cache", "-q", "-f", "docker/Dockerfile", "-t", "grace-init-from-source"];
+            let argument = format!("RUST_IMAGE={image}");
+            Docker::default().attempt(build.iter().copied().chain(["--build-arg", &argument, ROOT])).unwrap();
+            check_our_image("grace-init-from-source:latest");
+            inspect("grace-init-from-source", "{{json .RootFS.Layers}}")
+        };
+        assert_eq!(layer(), layer());
+    }
+
+    []
+    fn every_example_with_an_image_is_followed_by_a_test(init) {
+        let _ = init;
+        let own = include_str!("images.rs");
+        for entry in std::fs::read_dir(example_file("")).unwrap() {
+            let example = entry.unwrap().file_name().into_string().unwrap();
+            if example_file(&example).join("Dockerfile").exists() {
+                assert!(own.contains(&format!("follow(\"{example}\")")), "no test follows the example {example}");
+            }
+        }
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_nginx_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("nginx");
+    }
+}
