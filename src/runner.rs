@@ -160,7 +160,7 @@ impl Runner {
             events.push(Event::Tick);
             for event in events {
                 let actions = self.machine.on(event, self.clock.now());
-                acted |= !actions.is_empty();
+                acted |= actions.iter().any(leads_to_more);
                 if let Some(status) = self.perform_all(actions) {
                     return status;
                 }
@@ -565,6 +565,25 @@ impl Runner {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => warn!(%error, path = %path.display(), "cannot write the report"),
         }
+    }
+}
+
+/// Whether doing it may leave something to see that no descriptor tells of. What a signal leads to comes as a SIGCHLD.
+fn leads_to_more(action: &Action) -> bool {
+    match action {
+        Action::Relay(..) | Action::Tell(Notice::NotRelayed(_) | Notice::Repeated(_)) => false,
+        Action::SuspendSelf
+        | Action::Stop(_)
+        | Action::SignalCommand(_)
+        | Action::ContinueSuspended
+        | Action::StartStep(_)
+        | Action::TermStep(_)
+        | Action::KillStep(_)
+        | Action::LastToGroup(_)
+        | Action::TermLeftovers { .. }
+        | Action::KillAll
+        | Action::Tell(_)
+        | Action::Leave(_) => true,
     }
 }
 

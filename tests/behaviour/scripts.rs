@@ -179,4 +179,14 @@ behaviours! {
         assert_eq!(stop(&mut run, SIGINT), 130);
         run.timeline().assert_order(["front signal SIGINT", "back signal SIGTERM", "back cleanup done", "init over"]);
     }
+
+    []
+    fn a_script_without_an_interpreter_line_takes_100000_arguments(init) {
+        let directory = TemporaryDirectory::new();
+        let script = directory.file("script", 0o755, "echo $# ${100000}\n");
+        let words = std::iter::once(script.into_os_string()).chain((1..=100_000).map(|n| n.to_string().into()));
+        let mut run = init.outside().command(words).start();
+        run.exits_with(0);
+        run.timeline().saw_times("100000 100000", 1);
+    }
 }
