@@ -1,5 +1,6 @@
 //! Log records: one line each, for people or for programs, and never in the way of the shutdown.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
@@ -144,8 +145,15 @@ impl Format {
 }
 
 /// A message with its line breaks and other control characters made visible.
-fn one_line(message: &str) -> String {
-    message.chars().flat_map(|c| if c.is_control() { c.escape_debug().collect() } else { vec![c] }).collect()
+fn one_line(message: &str) -> Cow<'_, str> {
+    if !message.contains(char::is_control) {
+        return message.into();
+    }
+    let mut line = String::with_capacity(message.len());
+    for c in message.chars() {
+        if c.is_control() { line.extend(c.escape_debug()) } else { line.push(c) }
+    }
+    line.into()
 }
 
 enum Value {
