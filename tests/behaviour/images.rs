@@ -70,7 +70,7 @@ fn follow(example: &str) {
     let _ = docker.attempt(["rm", "-f", &name]);
     let said = said.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
     assert!(said.contains("grace-init: info: stopped by SIG"), "no summary of a shutdown in\n{said}");
-    assert!(said.contains("the command exited with 0"), "not a clean end:\n{said}");
+    assert!(said.contains("exit_code=0"), "not a clean end:\n{said}");
 }
 
 /// The text of a field of an image.
@@ -133,5 +133,23 @@ behaviours! {
     fn the_nginx_example_does_what_its_readme_says(init) {
         let _ = init;
         follow("nginx");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_jvm_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("jvm");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_postgres_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("postgres");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_redis_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("redis");
     }
 }

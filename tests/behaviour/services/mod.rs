@@ -1,11 +1,23 @@
 //! The examples: real software under the init, each started with the words of its own Dockerfile.
 
-mod nginx;
-mod scripts;
-
 use crate::support::Behaviour;
 
-/// The tests of all examples.
-pub fn behaviours() -> Vec<Behaviour> {
-    [nginx::behaviours(), scripts::behaviours()].into_iter().flatten().collect()
+/// Declares the examples' files and the list of their tests in one place.
+macro_rules! examples {
+    ($($example:ident)+) => {
+        $(mod $example;)+
+
+        /// The tests of all examples.
+        pub fn behaviours() -> Vec<Behaviour> {
+            [$($example::behaviours()),+].into_iter().flatten().collect()
+        }
+    };
+}
+
+examples! {
+    jvm
+    nginx
+    postgres
+    redis
+    scripts
 }

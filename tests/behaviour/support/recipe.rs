@@ -57,4 +57,9 @@ impl Recipe {
         let stage = stage.options(&self.options).command(&self.command);
         self.environment.iter().fold(stage, |stage, (key, value)| stage.env(key, value))
     }
+
+    /// Has `stage` run its command without the options.
+    pub fn command_alone(&self, stage: Stage) -> Stage {
+        stage.command(&self.command)
+    }
 }
