@@ -152,4 +152,16 @@ behaviours! {
         let _ = init;
         follow("redis");
     }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_celery_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("celery");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_two_apps_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("two-apps-one-script");
+    }
 }

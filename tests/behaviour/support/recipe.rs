@@ -54,12 +54,12 @@ impl Recipe {
 
     /// Has `stage` run it.
     pub fn stage(&self, stage: Stage) -> Stage {
-        let stage = stage.options(&self.options).command(&self.command);
-        self.environment.iter().fold(stage, |stage, (key, value)| stage.env(key, value))
+        self.command_alone(stage.options(&self.options))
     }
 
     /// Has `stage` run its command without the options.
     pub fn command_alone(&self, stage: Stage) -> Stage {
-        stage.command(&self.command)
+        let stage = stage.command(&self.command);
+        self.environment.iter().fold(stage, |stage, (key, value)| stage.env(key, value))
     }
 }
