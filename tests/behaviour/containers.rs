@@ -264,4 +264,17 @@ behaviours! {
         container.timeline().never_saw("worker: finished");
         container.timeline().never_saw("grace-init");
     }
+
+    [Docker, ContainerTools]
+    fn a_hook_drains_and_stops_a_container_whose_first_process_is_not_ours(init) {
+        let mut container = init.in_container().without_init().shell(REPORTER).start();
+        container.wait_for("reporter: ready");
+        let begun = std::time::Instant::now();
+        let hook = ["/grace-init", "hook", "--grace", "20s", "--drain", "1s", "--stop-signal", "USR1:1s,TERM"];
+        // It ends with the container whose process 1 it has stopped.
+        let _ = container.execute(&hook);
+        container.exits_with(0);
+        assert!(begun.elapsed() > Duration::from_secs(2), "{:?}", begun.elapsed());
+        container.timeline().assert_order(["got USR1", "got TERM"]);
+    }
 }

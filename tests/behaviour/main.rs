@@ -50,5 +50,6 @@ themes! {
     deadline
     doors
     images
+    manifests
     services
 }

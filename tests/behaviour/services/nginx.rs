@@ -11,6 +11,9 @@ use crate::support::process::wait_until;
 use crate::support::server::{listener, port_of};
 use crate::support::{LIMIT, Recipe, TemporaryDirectory, behaviours, example_file};
 
+/// Bytes of the download.
+const BIG: usize = 512 * 1024;
+
 /// What a GET is answered with; `None` when nobody answers.
 fn get(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
@@ -54,5 +57,38 @@ behaviours! {
         assert!(run.timeline().between("sent SIGQUIT", "no-such-tool") >= Duration::from_millis(1_900));
         let report = std::fs::read_to_string(report).unwrap();
         assert!(report.starts_with("pre-stop step 1 \"no-such-tool --now\" could not start"), "{report}");
+    }
+
+    [PidNamespace, Program("nginx")]
+    fn nginx_finishes_a_download_and_fails_no_request_while_it_drains(init) {
+        let directory = TemporaryDirectory::new();
+        let port = port_of(&listener());
+        let place = configuration(&directory, port);
+        std::fs::create_dir(directory.path().join("download")).unwrap();
+        // Two seconds at the example's limit_rate, and more than sockets buffer.
+        std::fs::write(directory.path().join("download/big"), vec![b'x'; BIG]).unwrap();
+        let recipe = Recipe::of("nginx").replace("/srv/", &place).replace("2s", "1s");
+        let mut run = recipe.stage(init.as_pid_one()).one_stream().start();
+        wait_until("nginx serves", LIMIT, || get(port).is_some());
+        let mut download = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        download.write_all(b"GET /download/big HTTP/1.0\r\n\r\n").unwrap();
+        let mut begun = [0; 64];
+        download.read_exact(&mut begun).unwrap();
+        run.signal(SIGQUIT);
+        // The log tells of the step when it starts, which is when the drain is over.
+        let mut served = 0;
+        while run.timeline().count("starting a step") == 0 {
+            let answer = get(port);
+            let drained = run.timeline().count("starting a step") > 0;
+            assert!(drained || answer.is_some_and(|text| text.ends_with("hello\n")), "refused while it drains");
+            served += 1;
+        }
+        assert!(served > 200, "only {served} requests in the drain");
+        let mut rest = Vec::new();
+        download.read_to_end(&mut rest).unwrap();
+        assert!(begun.len() + rest.len() > BIG, "the download was cut at {}", rest.len());
+        assert!(get(port).is_none(), "a new connection after the quit");
+        run.exits_with(0);
+        run.timeline().assert_order(["sent SIGQUIT", "starting a step", "the command exited with 0"]);
     }
 }
