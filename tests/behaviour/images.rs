@@ -65,9 +65,14 @@ fn follow(example: &str) {
     let docker = Docker::default();
     // They publish the same ports.
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let _ = docker.attempt(["rm", "-f", &name]);
+    let remove_all = || {
+        let filter = format!("name=^{name}");
+        let left = docker.attempt(["ps", "-aq", "--filter", &filter]).unwrap_or_default();
+        let _ = docker.attempt(["rm", "-f"].into_iter().chain(left.split_whitespace()));
+    };
+    remove_all();
     let said = std::panic::catch_unwind(|| run(&commands));
-    let _ = docker.attempt(["rm", "-f", &name]);
+    remove_all();
     let said = said.unwrap_or_else(|failure| std::panic::resume_unwind(failure));
     assert!(said.contains("grace-init: info: stopped by SIG"), "no summary of a shutdown in\n{said}");
     assert!(said.contains("exit_code=0"), "not a clean end:\n{said}");
@@ -163,5 +168,11 @@ behaviours! {
     fn the_two_apps_example_does_what_its_readme_says(init) {
         let _ = init;
         follow("two-apps-one-script");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_zookeeper_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("zookeeper");
     }
 }

@@ -21,4 +21,5 @@ examples! {
     postgres
     redis
     scripts
+    zookeeper
 }
