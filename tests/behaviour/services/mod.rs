@@ -16,6 +16,7 @@ macro_rules! examples {
 
 examples! {
     celery
+    flink
     jvm
     nginx
     postgres

@@ -23,6 +23,8 @@ pub enum Need {
     RustImage,
     /// What the containers' image is made of: busybox, the inits and a C library that can be linked statically.
     ContainerTools,
+    /// Flink's libraries, at `FLINK_HOME`.
+    Flink,
     /// This file.
     File(&'static str),
     /// This program on the PATH, and able to run here.
@@ -43,6 +45,7 @@ impl Need {
             Self::DebianImage => "needs the image debian:bookworm-slim".to_owned(),
             Self::RustImage => "needs an image with rust, named by GRACE_INIT_TEST_RUST_IMAGE".to_owned(),
             Self::ContainerTools => "needs busybox, dumb-init, tini and a static C library".to_owned(),
+            Self::Flink => "needs flink's libraries at FLINK_HOME".to_owned(),
             Self::File(path) => format!("needs {path}"),
             Self::Program(program) => format!("needs {program}"),
         })
@@ -66,6 +69,8 @@ impl Need {
             }
             // Installed is not enough: many sandboxes forbid tracing.
             Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
+            Self::Flink => std::env::var_os("FLINK_HOME")
+                .is_some_and(|place| std::path::Path::new(&place).join("lib").is_dir()),
             Self::File(path) => std::path::Path::new(path).is_file(),
             Self::Program(program) => on_path(program),
         }

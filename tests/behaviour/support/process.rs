@@ -85,7 +85,8 @@ pub fn tree(root: i32) -> String {
 /// Waits until `condition` holds; panics with the process tree of the tests when it does not within `limit`.
 #[track_caller]
 pub fn wait_until(what: &str, limit: Duration, mut condition: impl FnMut() -> bool) {
-    let limit = limit.min(super::timeline::patience());
+    let patience = super::timeline::patience();
+    let limit = if patience < super::LIMIT { limit.min(patience) } else { limit };
     let begin = Instant::now();
     while !condition() {
         if begin.elapsed() > limit {
