@@ -284,12 +284,16 @@ impl Prepared {
             (false, Placement::NewSession) => {
                 // SAFETY: it takes nothing.
                 let result = unsafe { libc::setsid() };
-                tty::take_over();
+                if result >= 0 {
+                    tty::take_over();
+                }
                 result
             }
             (false, Placement::NewGroup) => {
                 let result = lead_group();
-                tty::come_to_the_foreground();
+                if result >= 0 {
+                    tty::come_to_the_foreground();
+                }
                 result
             }
             (false, Placement::OurGroup) => 0,

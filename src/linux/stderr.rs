@@ -47,7 +47,7 @@ impl Stderr {
                 Way::Plain => return written(plain(record)),
                 Way::Socket => return written(send(record)),
                 Way::NoWait => match written(write_nowait(record)) {
-                    Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => self.0 = Way::reopen(),
+                    Err(error) if error.raw_os_error().is_some_and(no_such_write) => self.0 = Way::reopen(),
                     result => return result,
                 },
                 Way::Reopened(file) => return file.write_all(record),
@@ -79,6 +79,11 @@ impl Way {
             Err(_) => Self::Asked,
         }
     }
+}
+
+/// Whether the descriptor, the kernel or a seccomp filter has no pwritev2(2) with that flag.
+fn no_such_write(errno: i32) -> bool {
+    [libc::EOPNOTSUPP, libc::ENOSYS, libc::EPERM].contains(&errno)
 }
 
 fn written(result: isize) -> io::Result<()> {

@@ -49,6 +49,7 @@ themes! {
     report
     deadline
     doors
+    faults
     images
     manifests
     services

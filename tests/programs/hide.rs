@@ -1,8 +1,10 @@
 //! Hides a program from an init that knows only its child's group: `hide HIDEOUT... PROGRAM [ARG]...`.
 //!
-//! `session` and `group` move into a new one; `orphan` forks and leaves, so that the program's parent is gone.
+//! `session` and `group` move into a new one; `orphan` forks and leaves, so that the program's parent is gone; `vfork` waits
+//! for the program in the kernel, where no signal but SIGKILL reaches.
 #![allow(
     unsafe_code,
+    clippy::multiple_unsafe_ops_per_block,
     clippy::undocumented_unsafe_blocks,
     clippy::print_stderr,
     clippy::exit,
@@ -38,10 +40,36 @@ fn hide() -> Result<(), Failure> {
                     std::process::exit(0);
                 }
             }
+            b"vfork" => wait_in_the_kernel(rest),
             _ => break,
         }
         words = rest;
     }
     execvp(words.first().ok_or("no program given")?, words)?;
     Ok(())
+}
+
+/// A child with our memory that sleeps instead of executing anything: the kernel holds us until it ends.
+fn wait_in_the_kernel(words: &[CString]) {
+    extern "C" fn child(words: *mut nix::libc::c_void) -> i32 {
+        // A process of its own again, so that this one may fork and execute.
+        let words = unsafe { &*words.cast::<&[CString]>() };
+        let program = unsafe { nix::libc::fork() };
+        if program == 0 {
+            let Some(first) = words.first() else { return 99 };
+            let _ = execvp(first, words);
+            return 99;
+        }
+        unsafe { nix::libc::waitpid(program, std::ptr::null_mut(), 0) };
+        0
+    }
+    unsafe { nix::libc::signal(nix::libc::SIGTERM, nix::libc::SIG_IGN) };
+    let mut stack = vec![0_u128; 16_384];
+    let mut words = words;
+    let flags = nix::libc::CLONE_VM | nix::libc::CLONE_VFORK | nix::libc::SIGCHLD;
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len());
+        nix::libc::clone(child, top.cast(), flags, (&raw mut words).cast());
+    }
+    std::process::exit(0);
 }
