@@ -53,4 +53,5 @@ themes! {
     images
     manifests
     services
+    storms
 }
