@@ -99,13 +99,16 @@ fn exchange(mut stream: TcpStream, request: &HttpRequest) -> Result<u16, String>
 }
 
 /// The status of `HTTP/1.1 200 OK`.
-fn parse_status(line: &[u8]) -> Option<u16> {
+pub fn parse_status(line: &[u8]) -> Option<u16> {
     let line = str::from_utf8(line).ok()?;
     let mut words = line.strip_prefix("HTTP/1.")?.split(' ');
     let minor = words.next()?;
     let status = words.next()?.trim_end();
     let plain = |text: &str, length| text.len() == length && text.bytes().all(|byte| byte.is_ascii_digit());
-    if plain(minor, 1) && plain(status, 3) { status.parse().ok() } else { None }
+    if !plain(minor, 1) || !plain(status, 3) {
+        return None;
+    }
+    status.parse().ok().filter(|status| *status >= 100)
 }
 
 /// Whether no established connection has this local port, in either family's table.
@@ -120,9 +123,11 @@ fn port_is_idle(port: u16) -> Result<bool, String> {
     Ok(!tables.iter().any(|table| has_connection(table, port)))
 }
 
+/// Whether a table has an established connection on the port.
+///
 /// Lines of `/proc/net/tcp`: number, local address:port, remote address:port, state, all hexadecimal; state 01 is
 /// established (proc_pid_net(5), include/net/tcp_states.h).
-fn has_connection(table: &str, port: u16) -> bool {
+pub fn has_connection(table: &str, port: u16) -> bool {
     table.lines().skip(1).any(|line| {
         let mut fields = line.split_ascii_whitespace().skip(1);
         let local = fields.next().and_then(|address| address.rsplit_once(':')).map(|(_, port)| port);
@@ -143,6 +148,7 @@ mod tests {
             ("HTTP/1.0 404 Not Found\r", Some(404)),
             ("HTTP/1.1 204\r", Some(204)),
             ("HTTP/1.1 2000 OK\r", None),
+            ("HTTP/1.1 020 OK\r", None),
             ("HTTP/1.1 2x0 OK\r", None),
             ("HTTP/2 200\r", None),
             ("garbage", None),

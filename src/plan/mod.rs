@@ -2,6 +2,7 @@
 
 mod resolve;
 mod step;
+mod words;
 
 use std::ffi::OsString;
 use std::fmt;
@@ -10,7 +11,8 @@ use std::time::Duration;
 
 pub(crate) use resolve::split_string;
 pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, status, stop, tini};
-pub use step::{Builtin, HttpRequest, Method, Step, Work, split_words};
+pub use step::{Builtin, HttpRequest, Method, Step, Work};
+pub use words::split_words;
 
 use crate::outcome::{ExitStatus, ZeroCodes};
 use crate::protocol::Until;

@@ -2,13 +2,14 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
 use super::CommandLine;
+use super::words::split_words;
 use crate::signal::Signal;
 use crate::time::parse_duration;
 
@@ -75,16 +76,6 @@ impl Method {
             Self::Post => "POST",
         }
     }
-}
-
-/// Splits text into words as a POSIX shell would quote them; no variable, no glob, no operator.
-///
-/// # Errors
-/// A quote that is not closed, or a backslash at the end.
-pub fn split_words(text: &OsStr) -> Result<Vec<OsString>> {
-    let words = shlex::bytes::split(text.as_bytes())
-        .ok_or_else(|| anyhow!("a quote is not closed, or a backslash ends the text"))?;
-    Ok(words.into_iter().map(OsString::from_vec).collect())
 }
 
 impl Step {

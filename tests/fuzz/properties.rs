@@ -1,0 +1,144 @@
+//! What must hold of everything that comes from outside, whatever its bytes. The fuzz targets beside this file and
+//! `tests/properties.rs` call the same functions.
+
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+
+use grace_init::cli::{self, Request};
+use grace_init::linux::builtin::{has_connection, parse_status};
+use grace_init::plan::{Plan, Step, split_words};
+use grace_init::protocol;
+use grace_init::signal::{Signal, SignalSet};
+use grace_init::time::parse_duration;
+
+/// A property, by the name of its fuzz target.
+pub type Property = fn(&[u8]);
+
+/// All of them.
+pub const ALL: &[(&str, Property)] = &[
+    ("command_line", command_line),
+    ("environment", environment),
+    ("words", words),
+    ("ladders", ladders),
+    ("durations", durations),
+    ("http_answers", http_answers),
+    ("control_protocol", control_protocol),
+];
+
+fn word(bytes: &[u8]) -> OsString {
+    OsString::from_vec(bytes.to_vec())
+}
+
+/// A plan that was accepted can be kept.
+fn is_sound(plan: &Plan) {
+    let settings = &plan.shutdown;
+    let Some(budget) = settings.budget() else { return };
+    assert!(settings.drain + settings.stop_window <= budget, "{settings:?}");
+    let ladder: std::time::Duration = settings.ladder.iter().filter_map(|rung| rung.wait).sum();
+    assert!(ladder <= budget, "{settings:?}");
+}
+
+fn check(answer: Result<Request, cli::Refusal>) {
+    match answer {
+        Ok(Request::Run(plan) | Request::Explain(plan)) => is_sound(&plan),
+        Ok(Request::Hook(_) | Request::Client(_) | Request::Print(_)) => {}
+        Err(refusal) => {
+            let said = format!("{:#}", refusal.error);
+            assert!(said.lines().count() >= 1 && !said.trim_end().ends_with('.'), "{said:?}");
+        }
+    }
+}
+
+/// NUL-separated words, our own name first, are refused with a reason or give a plan that can be kept.
+pub fn command_line(bytes: &[u8]) {
+    let words: Vec<OsString> = bytes.split(|byte| *byte == 0).map(word).collect();
+    check(cli::read(words, |_| None));
+}
+
+/// The same of variables: NAME=VALUE, separated by NUL.
+pub fn environment(bytes: &[u8]) {
+    let entries: Vec<(&[u8], OsString)> = bytes
+        .split(|byte| *byte == 0)
+        .filter_map(|entry| {
+            let end = entry.iter().position(|byte| *byte == b'=')?;
+            Some((&entry[..end], word(&entry[end + 1..])))
+        })
+        .collect();
+    for name in ["grace-init", "dumb-init", "tini"] {
+        let variable = |name: &str| {
+            entries.iter().find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value.clone())
+        };
+        check(cli::read(vec![name.into(), "true".into()], variable));
+    }
+}
+
+/// Words that were split, quoted and split again are the same words.
+pub fn words(bytes: &[u8]) {
+    let _ = Step::parse(&word(bytes));
+    let Ok(words) = split_words(&word(bytes)) else { return };
+    let quoted: Vec<Vec<u8>> = words
+        .iter()
+        .map(|word| {
+            let inside = word.as_encoded_bytes().iter().flat_map(|byte| match byte {
+                b'\'' => br"'\''".to_vec(),
+                other => vec![*other],
+            });
+            [b"'".to_vec(), inside.collect(), b"'".to_vec()].concat()
+        })
+        .collect();
+    assert_eq!(split_words(&word(&quoted.join(&b' '))).ok(), Some(words));
+}
+
+/// A ladder that is accepted has its rungs in it, all of signals that can be sent.
+pub fn ladders(bytes: &[u8]) {
+    let words = vec!["grace-init".into(), "--stop-signal".into(), word(bytes), "true".into()];
+    let answer = cli::read(words, |_| None);
+    if let Ok(Request::Run(plan)) = &answer {
+        let rungs = plan.shutdown.ladder.len();
+        assert_eq!(
+            rungs,
+            bytes.iter().filter(|byte| **byte == b',').count() + 1,
+            "{:?}",
+            plan.shutdown.ladder
+        );
+        assert!(plan.shutdown.ladder.iter().all(|rung| SignalSet::ALL.contains(rung.signal)));
+    }
+    check(answer);
+}
+
+/// Digits alone are seconds; nothing is negative; what is read is no longer than it looks.
+pub fn durations(bytes: &[u8]) {
+    let text = String::from_utf8_lossy(bytes);
+    let read = parse_duration(&text);
+    if let Ok(seconds) = text.parse::<u32>()
+        && text.bytes().all(|byte| byte.is_ascii_digit())
+    {
+        assert_eq!(read, Some(std::time::Duration::from_secs(seconds.into())), "{text:?}");
+    }
+    if read.is_some() {
+        assert!(text.starts_with(|c: char| c.is_ascii_digit() || c == '.'), "{text:?}");
+    }
+    let _ = Signal::parse(&text);
+}
+
+/// A status is three digits, between HTTP/1 and a reason.
+pub fn http_answers(bytes: &[u8]) {
+    if let Some(status) = parse_status(bytes) {
+        assert!((100..1_000).contains(&status), "{status} of {bytes:?}");
+        assert!(bytes.starts_with(b"HTTP/1."), "{bytes:?}");
+    }
+    let _ = has_connection(&String::from_utf8_lossy(bytes), 80);
+}
+
+/// What is understood is understood again when it is written down.
+pub fn control_protocol(bytes: &[u8]) {
+    if let Some(request) = protocol::Request::decode(bytes) {
+        let line = request.encode();
+        assert_eq!(protocol::Request::decode(line.trim_end_matches('\n').as_bytes()), Some(request));
+    }
+    if let Some(status) = protocol::Status::decode(&String::from_utf8_lossy(bytes)) {
+        let json = status.json();
+        assert!(json.starts_with('{') && !json.trim_end().contains('\n'), "{json}");
+        assert_eq!(protocol::Status::decode(&status.encode()), Some(status));
+    }
+}
