@@ -58,8 +58,8 @@ impl Failure {
 }
 
 fn connect(target: &Target) -> Result<Connection, Failure> {
-    let pid = target.pid;
-    match Connection::to(&target.control, Pid::from_raw(pid)) {
+    let pid = target.pid.unwrap_or(1);
+    match Connection::to(&target.control, target.pid.map(Pid::from_raw)) {
         Ok(Some(connection)) => Ok(connection),
         Ok(None) => Err(Failure {
             why: format!(
@@ -156,9 +156,10 @@ struct Stop {
 
 impl Stop {
     fn new(target: &Target, until: Until, timeout: Option<Duration>) -> Result<Self, Failure> {
+        let connection = connect(target)?;
         // Before the request: afterwards its number may be another's.
-        let init = Process::open(Pid::from_raw(target.pid)).ok();
-        let blocks = Blocks::ask(connect(target)?, Request::Stop(until));
+        let init = connection.server().and_then(|pid| Process::open(pid).ok());
+        let blocks = Blocks::ask(connection, Request::Stop(until));
         let clock = Clock::start();
         let deadline = Deadline::after(clock.now(), timeout);
         Ok(Self { blocks, until, init, clock, deadline, screen: Screen::new() })

@@ -215,16 +215,21 @@ impl AsFd for Client {
 pub struct Connection(UnixStream);
 
 impl Connection {
-    /// Connects to the init `pid`; `None` when there is none that listens.
+    /// Connects to the init `pid`, or to PID 1, or to whoever listens at a socket that was named itself; `None` when there is
+    /// none that listens.
     ///
     /// # Errors
     /// When one is there and does not let us: it belongs to another user.
-    pub fn to(control: &Control, pid: Pid) -> io::Result<Option<Self>> {
+    pub fn to(control: &Control, pid: Option<Pid>) -> io::Result<Option<Self>> {
+        let expected = match (control, pid) {
+            (Control::At(path), None) if !path.is_dir() => None,
+            (Control::Default | Control::None | Control::At(_), pid) => Some(pid.unwrap_or(PID_1)),
+        };
         let mut denied = None;
-        for path in paths(control, pid) {
+        for path in paths(control, pid.unwrap_or(PID_1)) {
             match UnixStream::connect(&path) {
                 // Anybody may have put a socket of that name into /tmp.
-                Ok(stream) if is_served_by(&stream, pid) => {
+                Ok(stream) if expected.is_none_or(|pid| server(&stream) == Some(pid)) => {
                     stream.set_nonblocking(true)?;
                     return Ok(Some(Self(stream)));
                 }
@@ -233,6 +238,11 @@ impl Connection {
             }
         }
         denied.map_or(Ok(None), Err)
+    }
+
+    /// The init at the other end.
+    pub fn server(&self) -> Option<Pid> {
+        server(&self.0)
     }
 
     /// Sends a request.
@@ -252,10 +262,13 @@ impl Connection {
     }
 }
 
-/// Whether the process `pid` listens at the other end.
-fn is_served_by(stream: &UnixStream, pid: Pid) -> bool {
-    getsockopt(stream, PeerCredentials).is_ok_and(|peer| peer.pid() == pid.as_raw())
+/// The process that listens at the other end.
+fn server(stream: &UnixStream) -> Option<Pid> {
+    getsockopt(stream, PeerCredentials).ok().map(|peer| Pid::from_raw(peer.pid()))
 }
+
+/// The init of a container.
+const PID_1: Pid = Pid::from_raw(1);
 
 impl AsFd for Connection {
     fn as_fd(&self) -> BorrowedFd<'_> {

@@ -52,8 +52,8 @@ pub struct Plan {
 /// Which init a client talks to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
-    /// Its PID in our PID namespace.
-    pub pid: i32,
+    /// Its PID in our PID namespace; without one it is PID 1, or whoever listens at a socket that is named itself.
+    pub pid: Option<i32>,
     /// Where its control socket is.
     pub control: Control,
 }

@@ -401,9 +401,9 @@ fn target(options: &Options) -> Result<Target> {
     Ok(Target { pid: pid(options)?, control: control(options) })
 }
 
-fn pid(options: &Options) -> Result<i32> {
+fn pid(options: &Options) -> Result<Option<i32>> {
     let expected = "the number of a process, such as 1";
-    Ok(options.read("pid", expected, |text| text.parse().ok().filter(|pid| *pid > 0))?.unwrap_or(1))
+    options.read("pid", expected, |text| text.parse().ok().filter(|pid| *pid > 0))
 }
 
 /// What `grace-init stop` is to do.
@@ -436,7 +436,7 @@ pub fn ready(options: &Options) -> Result<ClientPlan> {
 /// # Errors
 /// As [`stop`].
 pub fn hook(options: &Options) -> Result<HookPlan> {
-    let pid = pid(options)?;
+    let pid = pid(options)?.unwrap_or(1);
     let stops = options.one("stop-signal").is_some();
     let mut options = options.clone();
     options.command = vec![format!("process {pid}").into()];

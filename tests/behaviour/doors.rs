@@ -5,7 +5,7 @@
 use std::io::{Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -517,6 +517,20 @@ time.sleep(60)
         assert!(text.contains("user 0") && text.contains("run the hook as that user"), "{text}");
         service.kill().unwrap();
         service.wait().unwrap();
+    }
+
+    []
+    fn a_socket_that_is_named_itself_needs_no_pid(init) {
+        let directory = TemporaryDirectory::new();
+        let place = directory.path().join("socket").to_str().unwrap().to_owned();
+        let mut run = init.outside().options(["--control", &place]).shell(SERVICE).one_stream().start();
+        run.wait_for("up");
+        wait_until("it listens", LIMIT, || Path::new(&place).exists());
+        for words in [&["ready"][..], &["status"], &["stop", "--until", "stopped"]] {
+            let output = Command::new(ours()).args(words).args(["--control", &place]).output().unwrap();
+            assert_eq!(said(&output).0, Some(0), "{words:?}");
+        }
+        run.wait();
     }
 
     []

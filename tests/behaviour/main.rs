@@ -50,8 +50,10 @@ themes! {
     deadline
     doors
     faults
+    house
     images
     manifests
+    security
     services
     storms
 }

@@ -1,0 +1,89 @@
+//! The house itself: where `unsafe` is, and which way the arrows point.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::support::behaviours;
+
+/// The blocks of each file, each read again for its reason when its number changes.
+const UNSAFE: &[(&str, usize)] = &[
+    ("linux/builtin.rs", 0),
+    ("linux/children.rs", 2),
+    ("linux/entry.rs", 9),
+    ("linux/memory.rs", 1),
+    ("linux/mod.rs", 2),
+    ("linux/process.rs", 2),
+    ("linux/signals.rs", 5),
+    ("linux/spawn.rs", 17),
+    ("linux/stderr.rs", 3),
+    ("linux/tty.rs", 4),
+];
+
+/// What decides; it makes no system call, so it never names what makes them.
+const PURE: &[&str] = &["signal", "time", "outcome", "json", "plan", "protocol", "shutdown", "report", "cli"];
+
+/// Every source file, by its path below `src`.
+fn sources() -> BTreeMap<String, String> {
+    fn collect(root: &Path, place: PathBuf, found: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(place).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                collect(root, path, found);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let name = path.strip_prefix(root).unwrap().display().to_string();
+                found.insert(name, std::fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = BTreeMap::new();
+    collect(&root, root.clone(), &mut found);
+    found
+}
+
+/// A file's code without its tests and comments.
+fn code(text: &str) -> String {
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    code.lines().filter(|line| !line.trim_start().starts_with("//")).map(|line| format!("{line}\n")).collect()
+}
+
+behaviours! {
+    []
+    fn every_unsafe_block_is_counted(init) {
+        let _ = init;
+        let known: BTreeMap<&str, usize> = UNSAFE.iter().copied().collect();
+        for (name, text) in sources() {
+            let count = code(&text).matches("unsafe {").count();
+            let expected = known.get(name.as_str()).copied().unwrap_or(0);
+            assert_eq!(count, expected, "unsafe blocks in src/{name}");
+        }
+    }
+
+    []
+    fn what_decides_never_names_what_makes_system_calls(init) {
+        let _ = init;
+        let mut seen = 0;
+        for (name, text) in sources() {
+            let room = name.split(['/', '.']).next().unwrap_or_default();
+            if PURE.contains(&room) {
+                seen += 1;
+                for word in ["crate::linux", "std::process", "Instant::now", "unsafe"] {
+                    assert!(!code(&text).contains(word), "src/{name} names {word}");
+                }
+            }
+        }
+        assert!(seen >= PURE.len(), "only {seen} files");
+    }
+
+    []
+    fn what_makes_system_calls_never_names_what_decides(init) {
+        let _ = init;
+        for (name, text) in sources() {
+            if name.starts_with("linux/") {
+                for word in ["crate::shutdown", "crate::runner", "crate::report", "crate::cli"] {
+                    assert!(!code(&text).contains(word), "src/{name} names {word}");
+                }
+            }
+        }
+    }
+}
