@@ -86,4 +86,21 @@ behaviours! {
             }
         }
     }
+
+    []
+    fn every_test_that_security_md_names_is_there(init) {
+        let _ = init;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let claims = std::fs::read_to_string(root.join("SECURITY.md")).unwrap();
+        let mut seen = 0;
+        for name in claims.split('`').filter(|name| name.contains("::")) {
+            let (theme, test) = name.split_once("::").unwrap();
+            let file = root.join("tests/behaviour").join(format!("{theme}.rs"));
+            let text = std::fs::read_to_string(&file).unwrap_or_else(|e| panic!("{}: {e}", file.display()));
+            let test = test.trim_end_matches('*');
+            assert!(text.contains(&format!("fn {test}")), "SECURITY.md names {name}, which is not there");
+            seen += 1;
+        }
+        assert!(seen > 12, "only {seen} tests are named");
+    }
 }

@@ -110,10 +110,12 @@ behaviours! {
     fn the_image_from_source_holds_one_file_that_runs_and_is_the_same_each_time(init) {
         let _ = init;
         let image = std::env::var("GRACE_INIT_TEST_RUST_IMAGE").unwrap();
+        let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+        let command = readme.lines().find(|line| line.starts_with("docker build -f docker/Dockerfile")).unwrap();
+        let options = format!("--no-cache --build-arg RUST_IMAGE={image} -t grace-init-from-source");
+        let command = command.replace("-t grace-init", &options);
         let layer = || {
-            let build = ["build", "--no-cache", "-q", "-f", "docker/Dockerfile", "-t", "grace-init-from-source"];
-            let argument = format!("RUST_IMAGE={image}");
-            Docker::default().attempt(build.iter().copied().chain(["--build-arg", &argument, ROOT])).unwrap();
+            run(&command);
             check_our_image("grace-init-from-source:latest");
             inspect("grace-init-from-source", "{{json .RootFS.Layers}}")
         };
@@ -178,5 +180,26 @@ behaviours! {
     fn the_flink_example_does_what_its_readme_says(init) {
         let _ = init;
         follow("flink");
+    }
+
+    [BuildKit, ContainerTools, DebianImage]
+    fn readmes_dockerfile_gives_an_image_that_drains_and_stops(init) {
+        let _ = init;
+        make_our_image();
+        let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+        let recipe = readme.split("```dockerfile\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        // The image that Docker's registry calls nginx is not within everybody's reach.
+        run("docker build -t example-nginx examples/nginx");
+        let directory = TemporaryDirectory::new();
+        directory.file("Dockerfile", 0o644, &recipe.replace("FROM nginx", "FROM example-nginx"));
+        let place = directory.path().display();
+        let said = run(&format!("
+            docker build -t grace-init-readme {place}
+            container=$(docker run -d grace-init-readme)
+            until docker exec $container /grace-init ready; do sleep 0.1; done
+            docker stop -t 30 $container
+            docker logs $container
+            docker rm $container"));
+        assert!(said.contains("stopped by SIGTERM") && said.contains("drain 5") && said.contains("exit_code=0"), "{said}");
     }
 }

@@ -114,7 +114,7 @@ fn trial(theme: &str, behaviour: &Behaviour, subject: Subject) -> Trial {
             .with_ignored_flag(true);
     }
     if let Some(reason) = needs.iter().find_map(|need| need.missing()) {
-        let all = std::env::var_os("GRACE_INIT_TEST_ALL").is_some_and(|value| value == "1");
+        let all = super::needs::everything_is_wanted();
         let failure = format!("this machine {reason}, and GRACE_INIT_TEST_ALL=1");
         return Trial::test(full_name, move || Err(Failed::from(failure)))
             .with_kind(reason)
