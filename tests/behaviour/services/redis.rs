@@ -51,4 +51,21 @@ behaviours! {
         let command = |directory: &Path| recipe(directory).command_alone(init.as_pid_one());
         assert_eq!(after_a_restart(init, command), "");
     }
+
+    [PidNamespace, Program("redis-server"), Program("redis-cli")]
+    fn redis_that_cannot_save_is_named_in_the_summary_and_the_report(init) {
+        let directory = TemporaryDirectory::new();
+        let report = directory.file("report", 0o666, "");
+        let stage = recipe(directory.path()).stage(init.as_pid_one().options(["--report", report.to_str().unwrap()]));
+        let mut run = serve(stage, directory.path());
+        assert_eq!(ask(directory.path(), &["set", "answer", "42"]), "OK");
+        // A directory in the dump's place: not even root can put a file there.
+        std::fs::create_dir(directory.path().join("dump.rdb")).unwrap();
+        run.signal(SIGTERM);
+        run.exits_with(0);
+        let report = std::fs::read_to_string(report).unwrap();
+        let summary = run.wait_for("stopped by SIGTERM");
+        assert!(report.contains("pre-stop step 1") && report.contains("save"), "{report}");
+        assert!(summary.contains("step"), "{summary}");
+    }
 }
