@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::support::Need::Program;
-use crate::support::{Subject, TemporaryDirectory, behaviours, example_file};
+use crate::support::{Recipe, Subject, TemporaryDirectory, behaviours, example_file};
 
 const VALIDATOR: &str = "kubernetes-validate";
 
@@ -68,30 +68,107 @@ fn explain(init: Subject, options: &[String], variables: &[(String, String)]) ->
     if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
 }
 
-/// Checks one container; true when it runs the init.
-#[track_caller]
-fn check_container(init: Subject, name: &str, grace: u64, container: &Value) -> bool {
-    let hook = words(&container["lifecycle"]["preStop"]["exec"]["command"]);
-    let command = words(&container["command"]);
-    let (options, is_hook) = match (command.as_slice(), hook.as_slice()) {
-        ([program, options @ .., end], _) if program == "/grace-init" && end == "--" => (options.to_vec(), false),
-        (_, [_, door, options @ ..]) if door == "hook" => (options.to_vec(), true),
-        _ => (Vec::new(), false),
-    };
-    let variables: Vec<(String, String)> = container["env"]
-        .as_array()
-        .into_iter()
-        .flatten()
+/// The init's variables in a container's environment.
+fn variables(container: &Value) -> Vec<(String, String)> {
+    let entries = container["env"].as_array().into_iter().flatten();
+    entries
         .filter_map(|entry| Some((entry["name"].as_str()?.to_owned(), entry["value"].as_str()?.to_owned())))
         .filter(|(key, _)| key.starts_with("GRACE_INIT_"))
-        .collect();
-    if options.is_empty() && variables.is_empty() {
-        return false;
+        .collect()
+}
+
+/// The name of the example whose image a container runs.
+fn example_of(container: &Value) -> Option<&str> {
+    container["image"].as_str()?.strip_prefix("example-")
+}
+
+/// What the init is started with, by the manifest or else by the image; `None` in a container without it.
+fn options_of(container: &Value) -> Option<Vec<String>> {
+    match words(&container["command"]).as_slice() {
+        [program, options @ .., end] if program == "/grace-init" && end == "--" => Some(options.to_vec()),
+        [] => Some(Recipe::of(example_of(container)?).options().to_vec()),
+        _ => None,
     }
+}
+
+/// The words behind the init's name in the hooks and probes of a container.
+fn doors(container: &Value) -> Vec<Vec<String>> {
+    let lifecycle = ["preStop", "postStart"].map(|name| &container["lifecycle"][name]);
+    let probes = ["readinessProbe", "livenessProbe", "startupProbe"].map(|name| &container[name]);
+    let commands = lifecycle.into_iter().chain(probes).map(|place| words(&place["exec"]["command"]));
+    let ours = commands.filter(|command| command.first().is_some_and(|program| program.ends_with("/grace-init")));
+    ours.map(|mut command| command.split_off(1)).collect()
+}
+
+/// Asks for what is nowhere, so that nothing but the usage can be wrong.
+#[track_caller]
+fn check_usage(init: Subject, name: &str, door: &[String]) {
+    let nowhere = match door.first().map(String::as_str) {
+        // More than any kernel's pid_max.
+        Some("hook") => ["--pid", "2147483647"],
+        Some("stop" | "ready" | "status") => ["--control", "/nonexistent/socket"],
+        // Any other word is a command to run, and one that is not found has the same status.
+        _ => panic!("{name}: {door:?} asks an init for nothing"),
+    };
+    let mut command = Command::new(init.outside().init_path());
+    let output = command.args(door).args(nowhere).env_clear().output().expect("run the init");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(127), "{name}: {door:?}: {said}");
+}
+
+/// A misspelled variable is one that the init does not read: nothing would tell.
+#[track_caller]
+fn check_variables(init: Subject, name: &str, variables: &[(String, String)]) {
+    let help = Command::new(init.outside().init_path()).arg("--help").output().expect("run the init");
+    let help = String::from_utf8_lossy(&help.stdout);
+    let known: Vec<&str> = help.split_whitespace().filter(|word| word.starts_with("--")).collect();
+    for (variable, _) in variables {
+        let option = variable.replace("GRACE_INIT_", "--").replace('_', "-").to_lowercase();
+        assert!(known.contains(&option.as_str()), "{name}: {variable} is the variable of no option");
+    }
+}
+
+/// The kubelet sends what the image's STOPSIGNAL says. Without a hook that began the shutdown, or with one that failed, only
+/// that signal can begin it.
+#[track_caller]
+fn check_stop_signal(name: &str, options: &[String], variables: &[(String, String)], container: &Value) {
+    let Some(example) = example_of(container) else { return };
+    let recipe = std::fs::read_to_string(example_file(&format!("{example}/Dockerfile"))).unwrap();
+    let Some(sent) = recipe.lines().find_map(|line| line.strip_prefix("STOPSIGNAL SIG")) else { return };
+    let option = options.iter().skip_while(|word| *word != "--stop-on").nth(1);
+    let variable = variables.iter().find(|(key, _)| key == "GRACE_INIT_STOP_ON").map(|(_, value)| value);
+    let begins = option.or(variable).map_or("TERM,INT", String::as_str);
+    assert!(begins.split(',').any(|signal| signal == sent), "{name}: the image's SIG{sent} begins no shutdown: {begins}");
+}
+
+/// Checks one container; true when the init runs in it, or stops it.
+#[track_caller]
+fn check_container(init: Subject, name: &str, grace: u64, container: &Value) -> bool {
+    let variables = variables(container);
+    check_variables(init, name, &variables);
+    let doors = doors(container);
+    for door in &doors {
+        check_usage(init, name, door);
+    }
+    let hook = doors.iter().find_map(|door| Some(door.strip_prefix(&["hook".to_owned()])?.to_vec()));
+    let options = match (hook, options_of(container)) {
+        (Some(hook), _) => hook,
+        (None, Some(options)) => {
+            check_stop_signal(name, &options, &variables, container);
+            options
+        }
+        (None, None) => {
+            // README's image has its ENTRYPOINT in the block above.
+            if variables.is_empty() {
+                return false;
+            }
+            Vec::new()
+        }
+    };
     let picture = explain(init, &options, &variables).unwrap_or_else(|error| panic!("{name}: {error}"));
     let wanted = explain(init, &["--grace".to_owned(), grace.to_string()], &[]).unwrap();
     let graces = [&picture, &wanted].map(|text| text.split(" = ").next().map(str::to_owned));
-    assert_eq!(graces[0], graces[1], "{name}: the init's grace and terminationGracePeriodSeconds (hook: {is_hook})");
+    assert_eq!(graces[0], graces[1], "{name}: the init's grace and terminationGracePeriodSeconds");
     true
 }
 

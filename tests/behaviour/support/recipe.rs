@@ -52,6 +52,11 @@ impl Recipe {
         self
     }
 
+    /// The init's options.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
     /// Has `stage` run it.
     pub fn stage(&self, stage: Stage) -> Stage {
         self.command_alone(stage.options(&self.options))
