@@ -20,6 +20,7 @@ examples! {
     jvm
     nginx
     postgres
+    prefork
     redis
     scripts
     zookeeper
