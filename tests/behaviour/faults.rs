@@ -212,7 +212,10 @@ behaviours! {
 
     [PidNamespace, Root]
     fn without_any_of_the_usual_places_everything_goes_on(init) {
-        let run = whole_life(confined(init.as_pid_one(), &["hide=/run", "hide=/dev/shm", "hide=/tmp"]).env("x", "y"));
+        // Where the tests themselves were built in one of them, that one stays.
+        let mut rules = vec!["hide=/run", "hide=/dev/shm", "hide=/tmp"];
+        rules.retain(|rule| !example("confine").starts_with(rule.trim_start_matches("hide=")));
+        let run = whole_life(confined(init.as_pid_one(), &rules));
         run.timeline().saw_times("stopped by SIGTERM", 1);
     }
 
