@@ -431,7 +431,8 @@ impl Runner {
         if all.count() > 0 {
             warn!(processes = all.count(), "the command left processes behind: waiting for them");
         }
-        for process in all.iter().filter(|process| !group_has_it || process.group != self.main.pid) {
+        let told = all.told_by_us_alone();
+        for process in told.iter().filter(|process| !group_has_it || process.group != self.main.pid) {
             self.send(Target::Process(process.pid), Signal::TERM);
         }
     }

@@ -1,9 +1,13 @@
 //! Who descends from us: wherever it moved its process group or session, a process stays below the one that
 //! started it, or below us once that has gone.
 
+use std::collections::BTreeSet;
+use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::fs;
 use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use nix::unistd::{Pid, getpid};
@@ -67,6 +71,21 @@ impl Descendants {
         self.0.len()
     }
 
+    /// Those that nobody but us tells to stop. What is below another init of our kind, a script with us in its first line for
+    /// one, is that one's to stop, in its own order; told by both it could take the second signal for a demand to hurry.
+    pub fn told_by_us_alone(&self) -> Vec<Descendant> {
+        // By another name we are another init, with other manners.
+        let (me, name) = (executed_file("self"), called_by("self"));
+        let is_like_us = |pid: Pid| {
+            let process = pid.to_string();
+            me.is_some() && executed_file(&process) == me && called_by(&process) == name
+        };
+        let inits = self.0.iter().filter(|process| is_like_us(process.pid));
+        let theirs: BTreeSet<Pid> =
+            inits.flat_map(|init| below(init.pid, self.0.clone())).map(|process| process.pid).collect();
+        self.0.iter().filter(|process| !theirs.contains(&process.pid)).copied().collect()
+    }
+
     /// Those that are `root` or descend from it, and those in the process group that it leads or led.
     pub fn tree(&self, root: Pid) -> Vec<Descendant> {
         let mut tree = below(root, self.0.clone());
@@ -80,6 +99,19 @@ impl Descendants {
     pub fn has(&self, process: &Descendant) -> bool {
         self.0.iter().any(|known| known.pid == process.pid && known.started == process.started)
     }
+}
+
+/// Device and inode of what a process of `/proc` executes; `None` when it has gone or is not ours to look at.
+fn executed_file(process: &str) -> Option<(u64, u64)> {
+    let file = fs::metadata(Path::new("/proc").join(process).join("exe")).ok()?;
+    Some((file.dev(), file.ino()))
+}
+
+/// The last part of the name by which a process of `/proc` was called.
+fn called_by(process: &str) -> Option<OsString> {
+    let words = fs::read(Path::new("/proc").join(process).join("cmdline")).ok()?;
+    let first = words.split(|byte| *byte == 0).next()?;
+    Some(Path::new(OsStr::from_bytes(first)).file_name()?.to_owned())
 }
 
 /// Those of `all` that descend from `root`.

@@ -790,4 +790,18 @@ behaviours! {
         run.signal(SIGTERM);
         run.exits_with(0);
     }
+
+    [PidNamespace]
+    fn what_is_below_another_init_is_told_by_that_one_alone(init) {
+        let stage = init.as_pid_one().options(["--grace", "2s"]);
+        let path = stage.init_path();
+        // Its program has a session of its own, so our signal to the group reaches that init alone. The program
+        // stays, so that two signals cannot melt into one.
+        let script = "\"$init\" -- $reporter --name inner & trap 'exit 0' TERM; while :; do sleep 0.05; done";
+        let mut run = stage.env("init", path).script(script).one_stream().start();
+        run.wait_for("inner ready");
+        run.signal(SIGTERM);
+        run.wait();
+        run.timeline().saw_times("inner signal SIGTERM", 1);
+    }
 }
