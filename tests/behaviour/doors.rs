@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use nix::libc::{SIGKILL, SIGTERM};
 
 use crate::support::Need::{PidNamespace, Program, Root};
-use crate::support::process::{send, wait_until};
+use crate::support::process::{send, state, wait_until};
 use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
 
 const NOBODY: u32 = 65_534;
@@ -55,8 +55,14 @@ fn end(child: Child) -> (Option<i32>, String) {
 /// Starts the service under these options and waits until it is up.
 fn service(init: Subject, options: &[&str]) -> Running {
     let run = init.as_pid_one().options(options).shell(SERVICE).one_stream().start();
-    run.wait_for("up");
+    is_up(&run);
     run
+}
+
+/// Waits until the service is up and the init, which listens when its command runs, has nothing more to do.
+fn is_up(run: &Running) {
+    run.wait_for("up");
+    wait_until("the init sleeps", LIMIT, || state(run.pid()) == Some('S'));
 }
 
 /// A copy of the program where every user can execute it; the build directory may be private.
@@ -72,7 +78,7 @@ fn copy_for_all(directory: &TemporaryDirectory) -> String {
 fn service_of_nobody(init: Subject, copy: &str, options: &[&str]) -> Running {
     let words = [&AS_NOBODY, &[copy][..], options, &["sh", "-c", SERVICE]].concat();
     let run = init.as_pid_one().without_init().command(words).one_stream().start();
-    run.wait_for("up");
+    is_up(&run);
     run
 }
 
@@ -160,7 +166,7 @@ behaviours! {
     fn a_hook_of_a_command_that_ends_during_the_drain_never_ends_with_137(init) {
         for _ in 0..10 {
             let mut run = init.as_pid_one().options(["--drain", "10s"]).shell("echo up; exec sleep 60").start();
-            run.wait_for("up");
+            is_up(&run);
             let hook = begin(&run, &["stop"]);
             wait_until("the drain has begun", LIMIT, || ask(&run, &["status"]).1.contains("drain"));
             send(run.child(), SIGTERM);
@@ -278,14 +284,14 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         let place = directory.path().to_str().unwrap().to_owned();
         let mut run = init.outside().options(["--control", &place]).shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         let pid = run.pid().to_string();
         let words = ["stop", "--until", "stopped", "--pid", &pid, "--control", &place];
         assert_eq!(said(&Command::new(ours()).args(words).output().unwrap()), (Some(0), String::new()));
         run.exits_with(0);
         assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 0);
         let run = init.outside().shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         let (status, _) = said(&Command::new(ours()).args(["ready", "--pid", &run.pid().to_string()]).output().unwrap());
         assert_eq!(status, Some(127));
     }
@@ -374,7 +380,7 @@ time.sleep(60)
     fn an_init_without_descriptors_to_spare_closes_its_door_and_does_not_spin(init) {
         let words = ["sh", "-c", "ulimit -n 6; exec \"$@\"", "sh"];
         let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         let mut silent = silent_clients(&run, 3);
         run.wait_for("closing the control socket");
         run.signal(SIGTERM);
@@ -398,7 +404,7 @@ time.sleep(60)
     fn on_a_read_only_root_the_socket_is_in_shared_memory(init) {
         let words = ["sh", "-c", "mount -o remount,bind,ro / && exec \"$@\"", "sh"];
         let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         assert!(!socket(&run).starts_with("/tmp"));
         assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
         assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
@@ -418,7 +424,7 @@ time.sleep(60)
     fn without_a_writable_place_and_without_capabilities_signals_do_everything(init) {
         let words = ["setpriv", "--bounding-set", "-all", "--inh-caps", "-all", "--no-new-privs"];
         let mut run = init.as_pid_one().run_by(&words).options(["--control", "/proc/none", "-p", "echo step"]).shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         run.signal(SIGTERM);
         run.exits_with(0);
         run.timeline().assert_order(["step", "stopping"]);
@@ -524,7 +530,7 @@ time.sleep(60)
         let directory = TemporaryDirectory::new();
         let place = directory.path().join("socket").to_str().unwrap().to_owned();
         let mut run = init.outside().options(["--control", &place]).shell(SERVICE).one_stream().start();
-        run.wait_for("up");
+        is_up(&run);
         wait_until("it listens", LIMIT, || Path::new(&place).exists());
         for words in [&["ready"][..], &["status"], &["stop", "--until", "stopped"]] {
             let output = Command::new(ours()).args(words).args(["--control", &place]).output().unwrap();

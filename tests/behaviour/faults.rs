@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use nix::libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 
-use crate::support::Need::{File, PidNamespace, Root};
+use crate::support::Need::{File, OpenBuild, PidNamespace, Root};
 use crate::support::process::{self, state, wait_until};
 use crate::support::shutdown::{Gate, HOURS, let_pass};
 use crate::support::{Ending, LIMIT, Running, Stage, Subject, TemporaryDirectory, behaviours, example};
@@ -109,7 +109,7 @@ behaviours! {
         run.exits_with(4);
     }
 
-    [PidNamespace, Root]
+    [PidNamespace, Root, OpenBuild]
     fn a_user_who_may_have_no_more_processes_gets_125_and_the_reason(init) {
         // Nobody else's tests may count against it: a user of its own.
         let rules = ["user=61234", "limit=nproc:1"];
@@ -168,7 +168,7 @@ behaviours! {
         run.timeline().never_saw("signal SIGTERM");
     }
 
-    [PidNamespace, Root]
+    [PidNamespace, Root, OpenBuild]
     fn a_command_of_another_user_is_out_of_reach_without_the_capability_and_does_not_keep_us(init) {
         let stage = confined(init.as_pid_one(), &["drop=kill"]).options(["--grace", "2s"]);
         let command = [example("confine").to_str().unwrap().to_owned(), "user=61235".into(), "--".into()];
@@ -180,7 +180,7 @@ behaviours! {
         run.timeline().never_saw("signal SIGTERM");
     }
 
-    [PidNamespace, Root]
+    [PidNamespace, Root, OpenBuild]
     fn a_command_that_becomes_root_by_its_file_is_still_told_by_an_unprivileged_init(init) {
         let directory = TemporaryDirectory::new();
         let program = directory.path().join("reporter");

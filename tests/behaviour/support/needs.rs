@@ -25,6 +25,8 @@ pub enum Need {
     ContainerTools,
     /// Flink's libraries, at `FLINK_HOME`.
     Flink,
+    /// That every user can reach what was built: a home directory may be closed to others.
+    OpenBuild,
     /// This file.
     File(&'static str),
     /// This program on the PATH, and able to run here.
@@ -46,6 +48,7 @@ impl Need {
             Self::RustImage => "needs an image with rust, named by GRACE_INIT_TEST_RUST_IMAGE".to_owned(),
             Self::ContainerTools => "needs busybox, dumb-init, tini and a static C library".to_owned(),
             Self::Flink => "needs flink's libraries at FLINK_HOME".to_owned(),
+            Self::OpenBuild => "needs a build directory that every user can enter".to_owned(),
             Self::File(path) => format!("needs {path}"),
             Self::Program(program) => format!("needs {program}"),
         })
@@ -72,6 +75,11 @@ impl Need {
             Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
             Self::Flink => std::env::var_os("FLINK_HOME")
                 .is_some_and(|place| std::path::Path::new(&place).join("lib").is_dir()),
+            Self::OpenBuild => example("stage").ancestors().skip(1).all(|place| {
+                std::fs::metadata(place).is_ok_and(|directory| {
+                    std::os::unix::fs::PermissionsExt::mode(&directory.permissions()) & 0o001 != 0
+                })
+            }),
             Self::File(path) => std::path::Path::new(path).is_file(),
             Self::Program(program) => on_path(program),
         }
