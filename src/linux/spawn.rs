@@ -164,26 +164,6 @@ pub fn start_builtin(work: &Builtin, world: &World) -> Result<Started, Failure> 
     prepared.fork(world, Then::Builtin(work))
 }
 
-/// What the kernel's machines agree on for the alignment of a stack.
-type StackWord = u128;
-
-/// How much stack a child with our memory gets, its arguments aside: 32 KiB.
-const LENT_STACK: usize = 2_048;
-
-/// What a child with our memory is sent off with.
-struct Errand<'a, 'b> {
-    prepared: &'a mut Prepared,
-    world: &'a World,
-    then: &'a Then<'b>,
-    report: RawFd,
-}
-
-extern "C" fn run_errand(errand: *mut libc::c_void) -> c_int {
-    // SAFETY: `Prepared::lend` passes one that outlives the child's use of it, and nobody else uses it meanwhile.
-    let errand = unsafe { &mut *errand.cast::<Errand<'_, '_>>() };
-    errand.prepared.become_child(errand.world, errand.then, errand.report)
-}
-
 enum Then<'a> {
     Exec,
     Builtin(&'a Builtin),
@@ -240,41 +220,17 @@ impl Prepared {
         if self.is_step {
             self.null = File::open("/dev/null").ok().map(OwnedFd::from);
         }
-        let report = write.as_raw_fd();
-        let pid =
-            if self.is_step { self.split(world, &then, report) } else { self.lend(world, &then, report) };
-        match pid {
-            -1 => Err(failure(Stage::Fork, Errno::last())),
-            pid => Ok(Started { pid: Pid::from_raw(pid), progress: Progress(File::from(read)) }),
-        }
-    }
-
-    /// A child with a copy of our memory, beside which we go on: nothing that a step's exec waits for, a dead network
-    /// file system for one, may keep the shutdown waiting.
-    fn split(&mut self, world: &World, then: &Then<'_>, report: RawFd) -> c_int {
+        // A copy of our memory rather than a loan until the exec, as vfork(2) and posix_spawn(3) give it: that would suspend
+        // us for as long as a slow file system takes, deaf to signals and past any deadline, and before Linux 5.16 a
+        // core dump of the child would take us with it (fs/coredump.c, `zap_threads`).
         // SAFETY: there is one thread, and the child makes async-signal-safe calls only, or (a built-in) owns its
         // copy of everything.
-        match unsafe { libc::fork() } {
-            0 => self.become_child(world, then, report),
-            pid => pid,
+        let pid = unsafe { libc::fork() };
+        match pid {
+            -1 => Err(failure(Stage::Fork, Errno::last())),
+            0 => self.become_child(world, &then, write.as_raw_fd()),
+            pid => Ok(Started { pid: Pid::from_raw(pid), progress: Progress(File::from(read)) }),
         }
-    }
-
-    /// A child that has our memory on loan while we are suspended until its exec or its end, as posix_spawn(3) does it:
-    /// no page is copied only to be thrown away. There is nothing for us to do before the command runs: signals wait
-    /// for it anyhow.
-    fn lend(&mut self, world: &World, then: &Then<'_>, report: RawFd) -> c_int {
-        // execvpe(3) puts a path there (PATH_MAX and NAME_MAX), and for a script without #! the arguments once more
-        // (glibc's posix/execvpe.c); posix_spawn(3) leaves the same room.
-        let words = self.arguments.array.len().saturating_add(LENT_STACK);
-        let mut stack: Vec<StackWord> = Vec::with_capacity(words);
-        let mut errand = Errand { prepared: self, world, then, report };
-        // SAFETY: one past the end of the allocation, and aligned as every machine's stack wants it.
-        let top = unsafe { stack.as_mut_ptr().add(words) };
-        let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
-        // SAFETY: the child never returns, makes async-signal-safe calls only, and is done with the stack and the
-        // errand when we go on (clone(2), CLONE_VFORK).
-        unsafe { libc::clone(run_errand, top.cast(), flags, (&raw mut errand).cast()) }
     }
 
     /// The child's side. Async-signal-safe up to the exec: no allocation, no lock, no log.

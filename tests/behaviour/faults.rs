@@ -3,7 +3,10 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::fcntl::AT_FDCWD;
 use nix::libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
+
+use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 
 use crate::support::Need::{File, OpenBuild, PidNamespace, Root};
 use crate::support::process::{self, state, wait_until};
@@ -116,18 +119,37 @@ behaviours! {
         does_not_start(init, &rules, 125, "could be made: Try again");
     }
 
-    [PidNamespace]
-    fn steps_that_no_memory_is_left_for_have_failed_and_the_shutdown_goes_on(init) {
-        for error in ["deny=fork:ENOMEM", "deny=fork:EAGAIN"] {
-            let steps = ["--pre-stop", "echo never", "--pre-stop", "@sleep 1h", "--post-stop", "echo never"];
-            let stage = confined(init.as_pid_one(), &[error]).options(steps);
-            let mut run = stage.reporter(&["--exit-on", "TERM=4"]).one_stream().start();
-            run.wait_for("ready");
-            run.signal(SIGTERM);
-            run.exits_with(4);
-            run.timeline().saw_times("warn: a step could not start", 3);
-            run.timeline().assert_order(["a step could not start", "signal SIGTERM", "stopped by SIGTERM"]);
-        }
+    [PidNamespace, Root, OpenBuild]
+    fn steps_that_no_process_is_left_for_have_failed_and_the_shutdown_goes_on(init) {
+        // One for the init, one for its command.
+        let rules = ["user=61237", "limit=nproc:2"];
+        let steps = ["--pre-stop", "echo never", "--pre-stop", "@sleep 1h", "--post-stop", "true"];
+        let stage = confined(init.as_pid_one(), &rules).options(steps);
+        let mut run = stage.reporter(&["--exit-on", "TERM=4"]).one_stream().start();
+        run.wait_for("ready");
+        run.signal(SIGTERM);
+        run.exits_with(4);
+        // With the command gone there is room for the last one.
+        run.timeline().saw_times("warn: a step could not start", 2);
+        run.timeline().assert_order(["a step could not start", "signal SIGTERM", "stopped by SIGTERM"]);
+    }
+
+    [PidNamespace, Root]
+    fn a_program_that_takes_for_ever_to_be_executed_does_not_keep_us(init) {
+        let directory = TemporaryDirectory::new();
+        let program = directory.path().join("reporter");
+        std::fs::copy(example("signal_reporter"), &program).unwrap();
+        // An answer that never comes to the question whether it may be executed: as a file system that has gone.
+        let gate = Fanotify::init(InitFlags::FAN_CLASS_CONTENT, EventFFlags::O_RDONLY).unwrap();
+        gate.mark(MarkFlags::FAN_MARK_ADD, MaskFlags::FAN_OPEN_EXEC_PERM, AT_FDCWD, Some(&program)).unwrap();
+        let mut run = init.as_pid_one().options(["--grace", "2s"]).command([&program]).one_stream().start();
+        wait_until("the command is being executed", LIMIT, || state(run.child()) == Some('D'));
+        run.signal(SIGTERM);
+        run.wait_until_over();
+        run.at_most(Duration::from_secs(10), "sent SIGTERM", "init over");
+        drop(gate);
+        run.exits_with(137);
+        run.timeline().saw_times("the time is up: killing what is left", 1);
     }
 
     [PidNamespace]

@@ -1,6 +1,6 @@
 //! Makes the world hostile for a program: `confine RULE... -- PROGRAM [ARG]...`.
 //!
-//! `deny=CALL:ERRNO` a system call fails (`fork` is every clone(2) that shares no memory); `limit=nofile:N` a resource limit;
+//! `deny=CALL:ERRNO` a system call fails; `limit=nofile:N` a resource limit;
 //! `user=N` another user and group; `drop=kill` without that capability; `children=N` that many children of the program's own, which end on
 //! SIGTERM; `argv0=TEXT`, or `argv0` for no arguments at all; `hide=DIRECTORY` under an empty file system that cannot be written; `no-cwd` a
 //! working directory that was removed. They apply in their order.
@@ -122,7 +122,7 @@ fn remove_working_directory() -> Result<(), Failure> {
 /// The number of a call by its name.
 fn call_number(name: &str) -> Result<libc::c_long, Failure> {
     Ok(match name {
-        "fork" | "clone" => libc::SYS_clone,
+        "clone" => libc::SYS_clone,
         "clone3" => libc::SYS_clone3,
         "close_range" => libc::SYS_close_range,
         "chdir" => libc::SYS_chdir,
@@ -149,12 +149,9 @@ fn call_number(name: &str) -> Result<libc::c_long, Failure> {
 fn deny(denials: &[String]) -> Result<(), Failure> {
     const LOAD: u32 = libc::BPF_LD | libc::BPF_W | libc::BPF_ABS;
     const IF_EQUAL: u32 = libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K;
-    const IF_ANY_BIT: u32 = libc::BPF_JMP | libc::BPF_JSET | libc::BPF_K;
     const RETURN: u32 = libc::BPF_RET | libc::BPF_K;
-    // struct seccomp_data: the number, the machine, the instruction, then the arguments, of which this is the first's
-    // lower half on a little-endian machine.
+    // struct seccomp_data begins with the call's number.
     const NUMBER: u32 = 0;
-    const FIRST_ARGUMENT: u32 = 16;
     let code = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut program = Vec::new();
     for denial in denials {
@@ -169,13 +166,7 @@ fn deny(denials: &[String]) -> Result<(), Failure> {
         };
         let answer = libc::SECCOMP_RET_ERRNO | u32::try_from(errno as i32)?;
         program.push(code(LOAD, 0, 0, NUMBER));
-        if name == "fork" {
-            program.push(code(IF_EQUAL, 0, 3, number));
-            program.push(code(LOAD, 0, 0, FIRST_ARGUMENT));
-            program.push(code(IF_ANY_BIT, 1, 0, u32::try_from(libc::CLONE_VM)?));
-        } else {
-            program.push(code(IF_EQUAL, 0, 1, number));
-        }
+        program.push(code(IF_EQUAL, 0, 1, number));
         program.push(code(RETURN, 0, 0, answer));
     }
     program.push(code(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
