@@ -75,8 +75,8 @@ impl Options {
         self.many(name).last().filter(|given| given.source == Source::CommandLine || !given.value.is_empty())
     }
 
-    /// The values of an option that may be repeated. A variable holds one on each line; where `separator` is
-    /// given, that parts them as well.
+    /// The values of an option that may be repeated. A variable holds one on each line, a line that begins with `#` is a
+    /// comment; where `separator` is given, that parts them as well.
     fn list(&self, name: &'static str, separator: Option<u8>) -> Vec<Given> {
         let parts = |given: &Given| match given.source {
             Source::CommandLine => vec![given.clone()],
@@ -84,11 +84,9 @@ impl Options {
                 .value
                 .as_bytes()
                 .split(|byte| *byte == b'\n' || Some(*byte) == separator)
-                .filter(|part| !part.trim_ascii().is_empty())
-                .map(|part| Given {
-                    value: OsString::from_vec(part.trim_ascii().to_vec()),
-                    source: given.source.clone(),
-                })
+                .map(<[u8]>::trim_ascii)
+                .filter(|part| !part.is_empty() && !part.starts_with(b"#"))
+                .map(|part| Given { value: OsString::from_vec(part.to_vec()), source: given.source.clone() })
                 .collect(),
         };
         self.many(name).flat_map(parts).collect()

@@ -68,7 +68,7 @@ behaviours! {
 
     [PidNamespace]
     fn steps_given_by_the_environment_run_too(init) {
-        let run = stop(init.as_pid_one().options(HOURS).env("GRACE_INIT_PRE_STOP", "echo from there\necho and there"));
+        let run = stop(init.as_pid_one().options(HOURS).env("GRACE_INIT_PRE_STOP", "echo from there\n  # not this one there\n\necho and there # nor this there"));
         assert_eq!(run.timeline().text("stdout").matches("there\n").count(), 2, "{}", run.timeline().picture());
     }
 

@@ -227,6 +227,7 @@ impl Crate {
             logs: logs.spawn().expect("run docker"),
             docker: self.docker,
             name,
+            on_terminal: false,
         };
         drop(logs);
         if let Err(error) = started {
@@ -245,7 +246,7 @@ impl Crate {
         let client = client.command(["docker"]).command(&words).start();
         let idle = Command::new("true").spawn().expect("run true");
         let timeline = client.timeline().clone();
-        (Container { docker: self.docker, name, timeline, logs: idle }, client)
+        (Container { docker: self.docker, name, timeline, logs: idle, on_terminal: true }, client)
     }
 }
 
@@ -255,6 +256,7 @@ pub struct Container {
     name: String,
     timeline: Timeline,
     logs: Child,
+    on_terminal: bool,
 }
 
 impl Container {
@@ -328,6 +330,10 @@ impl Container {
     pub fn exits_with(&mut self, status: i32) {
         wait_until(&format!("the container {} is over", self.name), LIMIT, || !self.is_running());
         let _ = self.logs.wait();
+        // On a terminal the stream is the client's, who may still be there.
+        if !self.on_terminal {
+            self.timeline.wait_for_end();
+        }
         let code = self.inspect("{{.State.ExitCode}}");
         assert_eq!(code, status.to_string(), "{}", self.timeline.picture());
     }
