@@ -158,6 +158,11 @@ fn stat(pid: i32, field: usize) -> Option<i64> {
     stat.rsplit_once(") ")?.1.split_whitespace().nth(field - 3)?.parse().ok()
 }
 
+/// Without what is no init here: pid1 replaces itself by the command unless it is PID 1.
+fn outside(inits: &[Init], values: Vec<Option<f64>>) -> Vec<Option<f64>> {
+    inits.iter().zip(values).map(|(init, value)| value.filter(|_| init.name != "pid1")).collect()
+}
+
 fn start(inits: &[Init], effort: Effort, table: &mut Table) {
     let mut all = vec![Vec::new(); inits.len()];
     for _ in 0..effort.starts {
@@ -167,7 +172,7 @@ fn start(inits: &[Init], effort: Effort, table: &mut Table) {
             }));
         }
     }
-    table.add("start and exit of /bin/true", "µs", medians(all));
+    table.add("start and exit of /bin/true", "µs", outside(inits, medians(all)));
 }
 
 /// Instructions of the init itself, from its start to its exit: the half of the truth that has no noise.
@@ -214,7 +219,7 @@ fn relay(inits: &[Init], effort: Effort, table: &mut Table) {
     }
     drop(ups);
     sched_setaffinity(Pid::from_raw(0), &all_cores).unwrap();
-    table.add("relay of a signal, on one core", "µs", medians(all));
+    table.add("relay of a signal, on one core", "µs", outside(inits, medians(all)));
 }
 
 fn stop(inits: &[Init], effort: Effort, table: &mut Table) {
@@ -228,7 +233,7 @@ fn stop(inits: &[Init], effort: Effort, table: &mut Table) {
             times.push(begun.elapsed().as_secs_f64() * 1e6);
         }
     }
-    table.add("stop: SIGTERM to our exit", "µs", medians(all));
+    table.add("stop: SIGTERM to our exit", "µs", outside(inits, medians(all)));
 }
 
 /// CPU that the process has used, in nanoseconds (proc(5), schedstat).
@@ -313,16 +318,19 @@ fn idle(inits: &[Init], effort: Effort, table: &mut Table) {
     let before: Vec<f64> = ups.iter().map(switches).collect();
     std::thread::sleep(Duration::from_secs(effort.idle_seconds));
     let woken = ups.iter().zip(before).map(|(up, before)| Some(switches(up) - before)).collect();
-    table.add_limited(format!("wake-ups in {} s idle", effort.idle_seconds), "", woken, 0.0);
-    table.add_limited("threads", "", ups.iter().map(|up| Some(field(&status(up), "Threads"))).collect(), 1.0);
+    table.add_limited(format!("wake-ups in {} s idle", effort.idle_seconds), "", outside(inits, woken), 0.0);
+    let threads = ups.iter().map(|up| Some(field(&status(up), "Threads"))).collect();
+    table.add_limited("threads", "", outside(inits, threads), 1.0);
     let rollup = |up: &Up| std::fs::read_to_string(format!("/proc/{}/smaps_rollup", up.pid())).unwrap();
     let dirty = ups.iter().map(|up| Some(field(&rollup(up), "Private_Dirty"))).collect();
-    table.add_limited("memory of its own while idle (Private_Dirty)", "KiB", dirty, DIRTY_LIMIT);
-    table.add(
-        "memory while idle (RSS)",
+    table.add_limited(
+        "memory of its own while idle (Private_Dirty)",
         "KiB",
-        ups.iter().map(|up| Some(field(&rollup(up), "Rss"))).collect(),
+        outside(inits, dirty),
+        DIRTY_LIMIT,
     );
+    let resident = ups.iter().map(|up| Some(field(&rollup(up), "Rss"))).collect();
+    table.add("memory while idle (RSS)", "KiB", outside(inits, resident));
 }
 
 /// What the static build may have dirtied while idle, in KiB.
