@@ -232,6 +232,11 @@ behaviours! {
         assert_eq!(leaves_in_time(&mut run), Ending::Exited(137));
     }
 
+    [PidNamespace, Root, OpenBuild]
+    fn a_proc_that_hides_other_users_processes_changes_nothing(init) {
+        whole_life(confined(init.as_pid_one(), &["hidepid", "user=61238"]));
+    }
+
     [PidNamespace, Root]
     fn without_any_of_the_usual_places_everything_goes_on(init) {
         // Where the tests themselves were built in one of them, that one stays.

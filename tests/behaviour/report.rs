@@ -429,4 +429,15 @@ assert len(left) >= 3 and left == sorted(left, reverse=True) and left[0] <= 9800
         assert!(report.starts_with("from the step\n"), "{report:?}");
         has(report.lines().nth(1).unwrap_or_default(), &["exited with 1"]);
     }
+
+    []
+    fn the_picture_in_readme_is_what_its_command_draws(init) {
+        let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
+        let (command, rest) = readme.split_once("\n`grace-init ").and_then(|(_, rest)| rest.split_once('`')).unwrap();
+        let picture = rest.split("```\n").nth(1).unwrap();
+        let words = grace_init::plan::split_words(command.as_ref()).unwrap();
+        let mut run = init.outside().options(&words).start();
+        run.exits_with(0);
+        assert_eq!(run.timeline().text("stdout"), picture, "of {command}");
+    }
 }

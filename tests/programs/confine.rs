@@ -2,8 +2,8 @@
 //!
 //! `deny=CALL:ERRNO` a system call fails; `limit=nofile:N` a resource limit;
 //! `user=N` another user and group; `drop=kill` without that capability; `children=N` that many children of the program's own, which end on
-//! SIGTERM; `argv0=TEXT`, or `argv0` for no arguments at all; `hide=DIRECTORY` under an empty file system that cannot be written; `no-cwd` a
-//! working directory that was removed. They apply in their order.
+//! SIGTERM; `argv0=TEXT`, or `argv0` for no arguments at all; `hide=DIRECTORY` under an empty file system that cannot be written; `hidepid` a
+//! `/proc` in which each user sees their own; `no-cwd` a working directory that was removed. They apply in their order.
 #![allow(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,
@@ -45,6 +45,9 @@ fn confine() -> Result<std::convert::Infallible, Failure> {
             ("hide", directory) => {
                 let flags = MsFlags::MS_RDONLY;
                 mount(Some("none"), directory, Some("tmpfs"), flags, None::<&str>)?;
+            }
+            ("hidepid", _) => {
+                mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), Some("hidepid=2"))?
             }
             ("no-cwd", _) => remove_working_directory()?,
             _ => return Err(format!("unknown rule {rule}").into()),
