@@ -33,6 +33,7 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         let mut run = at_work(init, &directory, |recipe, stage| recipe.stage(stage));
         run.signal(SIGTERM);
+        run.wait_for("bill 7 paid");
         run.exits_with(0);
         run.timeline().assert_order(["sent SIGTERM", "bill 7 paid", "the command exited with 0"]);
     }

@@ -1,5 +1,6 @@
 //! A service in ZooKeeper: deregistered by the pre-stop step, not by the session's timeout.
 
+use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
 
@@ -20,6 +21,15 @@ struct Server {
     _data: TemporaryDirectory,
 }
 
+/// What the server says of itself; it listens a while before it serves, and clients that come then wait longer and longer.
+fn state_of_server(port: u16) -> Option<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.write_all(b"srvr").ok()?;
+    let mut state = String::new();
+    stream.read_to_string(&mut state).ok()?;
+    Some(state)
+}
+
 impl Server {
     fn start() -> Self {
         let data = TemporaryDirectory::new();
@@ -28,7 +38,7 @@ impl Server {
         let words = ["java", "-Xmx128m", "-cp", JAR, "-Dzookeeper.admin.enableServer=false", main];
         let server = Subject::Ours.outside().without_init().command(words);
         let process = server.command([port.to_string()]).command([data.path().join("data")]).start();
-        wait_until("zookeeper answers", LIMIT, || TcpStream::connect(("127.0.0.1", port)).is_ok());
+        wait_until("zookeeper serves", LIMIT, || state_of_server(port).is_some_and(|state| state.contains("Mode: ")));
         Self { address: format!("127.0.0.1:{port}"), _process: process, _data: data }
     }
 
