@@ -306,7 +306,7 @@ behaviours! {
             run.signal(SIGTSTP);
             // As soon as can be: the pause of `wait_until` would be longer than the moment in question.
             let begin = Instant::now();
-            while state(child) != Some('T') && begin.elapsed() < LIMIT {}
+            while state(child) != Some('T') && begin.elapsed() < LIMIT / 3 {}
             assert_eq!(state(child), Some('T'), "{}", run.timeline().picture());
             run.signal(SIGCONT);
             run.timeline().wait_for_count("signal SIGCONT ", count);

@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::process;
 
 /// How long anything may take that should come at once: only a hang reaches it.
-pub const LIMIT: Duration = Duration::from_secs(20);
+pub const LIMIT: Duration = Duration::from_secs(60);
 
 thread_local! {
     static PATIENCE: Cell<Duration> = const { Cell::new(LIMIT) };
@@ -24,7 +24,7 @@ pub(super) fn patience() -> Duration {
 
 /// Runs a test that is expected to fail, and so to wait in vain, with less patience.
 pub(super) fn with_little_patience<T>(test: impl FnOnce() -> T) -> T {
-    PATIENCE.set(LIMIT / 5);
+    PATIENCE.set(Duration::from_secs(4));
     let result = test();
     PATIENCE.set(LIMIT);
     result
