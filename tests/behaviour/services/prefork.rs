@@ -12,10 +12,15 @@ use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
 
 const FPM: &str = "php-fpm8.2";
 
-/// Asks, waits until a worker is in the middle of the answer, stops the server, and returns what still came.
-fn stopped_in_the_middle(mut run: Running, ready: &str, directory: &Path, request: &[u8]) -> String {
+/// Asks when `ready` was said by as many as `count`, waits until a worker is in the middle of the answer, stops the server, and returns what still came.
+fn stopped_in_the_middle(
+    mut run: Running,
+    (ready, count): (&str, usize),
+    directory: &Path,
+    request: &[u8],
+) -> String {
     // A socket can be connected to before the parent of the workers is able to stop them.
-    run.wait_for(ready);
+    run.timeline().wait_for_count(ready, count);
     let mut stream = UnixStream::connect(directory.join("socket")).unwrap();
     stream.write_all(request).unwrap();
     wait_until("the request is under way", LIMIT, || directory.join("begun").exists());
@@ -37,10 +42,17 @@ fn gunicorn(init: Subject, options: &[&str]) -> String {
         "import time\ndef app(environ, start):\n {begun}\n time.sleep(1)\n start('200 OK', [])\n return [b'complete']\n"
     );
     directory.file("app.py", 0o644, &application);
+    // "Booting worker" is said before a worker has handlers of its own: until then it runs those of its parent, which only
+    // note the signal (gunicorn 20.1, Arbiter.spawn_worker and Worker.init_process), and gunicorn waits 30 s for it.
+    let says_when_ready = "def post_worker_init(worker):\n worker.log.info('worker is ready')\n";
+    let configuration = directory.file("gunicorn.conf.py", 0o644, says_when_ready);
+    let configuration = configuration.to_str().unwrap();
     let socket = format!("unix:{place}/socket");
     let stage = init.as_pid_one().options(options).env("PYTHONDONTWRITEBYTECODE", "1");
-    let run = stage.command(["gunicorn", "--chdir", &place, "--workers", "2", "--bind", &socket, "app:app"]);
-    stopped_in_the_middle(run.one_stream().start(), "Booting worker", directory.path(), b"GET / HTTP/1.0\r\n\r\n")
+    let run = stage.command([
+        "gunicorn", "--config", configuration, "--chdir", &place, "--workers", "2", "--bind", &socket, "app:app",
+    ]);
+    stopped_in_the_middle(run.one_stream().start(), ("worker is ready", 2), directory.path(), b"GET / HTTP/1.0\r\n\r\n")
 }
 
 /// A FastCGI request for one file (FastCGI 1.0, section 3.3: version, type, id, length of content and padding).
@@ -72,7 +84,7 @@ fn php(init: Subject, options: &[&str], setting: &str) -> String {
     let stage = init.as_pid_one().options(options);
     let configuration = configuration.to_str().unwrap();
     let run = stage.command([FPM, "--nodaemonize", "--allow-to-run-as-root", "--fpm-config", configuration]);
-    stopped_in_the_middle(run.one_stream().start(), "ready to handle connections", directory.path(), &fast_cgi(script.to_str().unwrap()))
+    stopped_in_the_middle(run.one_stream().start(), ("ready to handle connections", 1), directory.path(), &fast_cgi(script.to_str().unwrap()))
 }
 
 const PATIENT: &str = "process_control_timeout = 3s";
