@@ -170,6 +170,19 @@ fn given(
     words: VecDeque<OsString>,
     variable: &dyn Fn(&str) -> Option<OsString>,
 ) -> Result<Options> {
+    // Only what is on the line: to describe every option to clap would take most of the time and memory that we need
+    // before the command is there.
+    let described = face.options().map(|option| option.typed() && face.may_name(option, &words)).collect();
+    given_by(face, described, words, variable)
+}
+
+/// As [`given`], with the options that clap is to know. It refuses any other as unknown.
+fn given_by(
+    face: &Face,
+    described: Vec<bool>,
+    words: VecDeque<OsString>,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Result<Options> {
     let mut parser = Command::new(face.name)
         .no_binary_name(true)
         .disable_help_flag(true)
@@ -180,14 +193,14 @@ fn given(
             Arg::new(COMMAND).num_args(1..).trailing_var_arg(true).value_parser(value_parser!(OsString));
         parser = parser.arg(words);
     }
-    for option in face.options().filter(|option| option.typed()) {
+    for (option, _) in face.options().zip(&described).filter(|(_, described)| **described) {
         parser = parser.arg(argument(option));
     }
     let has_space = words.front().is_some_and(|word| word.as_bytes().contains(&b' '));
     let mut matches = parser.try_get_matches_from(words).map_err(|error| refused(&error, has_space))?;
     let mut options = Options::default();
-    for option in face.options() {
-        let on_the_line: Vec<OsString> = match (option.typed(), option.value) {
+    for (option, described) in face.options().zip(described) {
+        let on_the_line: Vec<OsString> = match (described, option.value) {
             (false, _) => Vec::new(),
             (true, Some(_)) => matches.remove_many(option.name).map(Iterator::collect).unwrap_or_default(),
             (true, None) => vec![OsString::new(); usize::from(matches.get_count(option.name))],
@@ -426,6 +439,18 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn options_that_no_word_names_make_no_difference(
+            face in 0..table::FACES.len(),
+            words in proptest::collection::vec("(-{0,2}[a-zS=-]{0,3}|--(grace|rewrite|reserve|single-child|stop-on|ver|control)=?)?[ a-z0-9-]{0,3}", 0..6),
+        ) {
+            let face = &table::FACES[face];
+            let words: VecDeque<OsString> = words.into_iter().map(OsString::from).collect();
+            let all = face.options().map(OptionSpec::typed).collect();
+            let told = |given: Result<Options>| given.map_err(|error| format!("{error:#}")).map(|options| format!("{options:?}"));
+            prop_assert_eq!(told(given(face, words.clone(), &|_| None)), told(given_by(face, all, words, &|_| None)));
+        }
+
         #[test]
         fn no_words_make_the_reader_panic(
             name in "(grace-init|dumb-init|tini)",
