@@ -140,8 +140,7 @@ impl Clients {
             if left.is_zero() {
                 break;
             }
-            let descriptors: Vec<_> = self.talking.iter().map(|talk| talk.client.as_fd()).collect();
-            wait::until_readable(&descriptors, Some(left));
+            let _ = wait::until_readable(self.talking.iter().map(|talk| talk.client.as_fd()), Some(left));
             self.talking.retain_mut(|talk| talk.listen() != Next::Drop);
         }
         self.listener = None;

@@ -158,8 +158,9 @@ impl Runner {
             acted |= !asked.is_empty();
             events.extend(asked);
             events.push(Event::Tick);
+            let now = self.clock.now();
             for event in events {
-                let actions = self.machine.on(event, self.clock.now());
+                let actions = self.machine.on(event, now);
                 acted |= actions.iter().any(leads_to_more);
                 if let Some(status) = self.perform_all(actions) {
                     return status;
@@ -177,13 +178,11 @@ impl Runner {
 
     /// Sleeps until something happens; true when it is a client.
     fn sleep(&self) -> bool {
-        let limit = self.machine.next_due().remaining(self.clock.now());
-        let starting = self.main.starting.iter().map(AsFd::as_fd);
-        let mut descriptors: Vec<_> = [self.signals.as_fd()].into_iter().chain(starting).collect();
-        descriptors.extend(self.steps.descriptors());
-        let ours = descriptors.len();
-        descriptors.extend(self.clients.descriptors());
-        wait::until_readable(&descriptors, limit).into_iter().skip(ours).any(|readable| readable)
+        let clients = self.clients.descriptors();
+        let others = self.main.starting.iter().map(AsFd::as_fd).chain(self.steps.descriptors());
+        let descriptors = clients.chain([self.signals.as_fd()]).chain(others);
+        let readable = wait::until_readable(descriptors, self.machine.next_due().remaining(self.clock.now()));
+        readable.take(self.clients.descriptors().count()).any(|readable| readable)
     }
 
     /// The clients that ask for the shutdown now.

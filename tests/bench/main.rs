@@ -5,6 +5,7 @@
 //! cargo bench -- --short            fewer rounds
 //! cargo bench -- --check            fewer rounds, and fails where a limit that does not depend on the machine is broken
 //! cargo bench -- NAME...            these measurements only
+//! cargo bench -- layout             no measurement: writes .cargo/layout.ld anew
 //! ```
 //! Every comparison takes the inits in turn within one run, so that a machine that changes its speed changes it for
 //! all of them, and shows medians.
@@ -24,12 +25,14 @@
 )]
 
 mod child;
+mod layout;
 mod measure;
 mod table;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
+use nix::fcntl::{PosixFadviseAdvice, posix_fadvise};
 use table::Table;
 
 /// An init to be measured.
@@ -43,9 +46,12 @@ pub struct Init {
 }
 
 impl Init {
-    /// A command that runs `words` under it.
+    /// A command that runs `words` under it, with the environment of a container that sets none: this program's own, which is
+    /// Cargo's, would cost each a page or two of memory.
     pub fn command<S: AsRef<std::ffi::OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Command {
         let mut command = Command::new(&self.path);
+        let path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        command.env_clear().envs([("PATH", path), ("HOSTNAME", "b0a7f3c5d2e1"), ("HOME", "/root")]);
         command.args(self.options).arg("--").args(words);
         command
     }
@@ -78,12 +84,17 @@ fn main() -> ExitCode {
     if let Some(("child", rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return child::run(rest);
     }
+    if words == ["layout"] {
+        layout::write();
+        return ExitCode::SUCCESS;
+    }
     let check = words.iter().any(|word| word == "--check");
     let effort = if check || words.iter().any(|word| word == "--short") { SHORT } else { FULL };
     let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
     let wanted = |name: &str| chosen.is_empty() || chosen.iter().any(|word| name.contains(word.as_str()));
 
-    let inits = inits();
+    let place = std::env::temp_dir().join(format!("bench-{}", std::process::id()));
+    let inits = installed(inits(), &place);
     println!("{}", measure::machine());
     let mut table = Table::new(&inits);
     for (name, measure) in measure::ALL {
@@ -91,6 +102,7 @@ fn main() -> ExitCode {
             measure(&inits, effort, &mut table);
         }
     }
+    std::fs::remove_dir_all(&place).unwrap();
     println!("{table}");
     let broken = table.broken_limits();
     for limit in &broken {
@@ -114,6 +126,21 @@ fn inits() -> Vec<Init> {
         }
     }
     inits
+}
+
+/// Copies them all to one directory, and their pages out of memory. A longer path, or a file that its linker wrote page by
+/// page and not its installation at once, costs some percent of a start.
+fn installed(inits: Vec<Init>, place: &Path) -> Vec<Init> {
+    std::fs::create_dir_all(place).unwrap();
+    let install = |init: Init| {
+        let path = place.join(init.name);
+        std::fs::copy(&init.path, &path).unwrap();
+        let file = std::fs::File::open(&path).unwrap();
+        file.sync_all().unwrap();
+        posix_fadvise(&file, 0, 0, PosixFadviseAdvice::POSIX_FADV_DONTNEED).unwrap();
+        Init { path, ..init }
+    };
+    inits.into_iter().map(install).collect()
 }
 
 /// Makes the static release build.
