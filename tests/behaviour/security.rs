@@ -138,6 +138,8 @@ behaviours! {
             ("hook", vec!["hook", "--pid", "1", "-p", "@sleep 1ms"]),
             ("single", vec!["-c", "--", "true"]),
             ("dies", vec!["--parent-death-signal", "TERM", "--", "true"]),
+            // Reading them takes memory that is given back.
+            ("many", [[["-e", "7"]; 500].concat(), vec!["--", "true"]].concat()),
         ] {
             let _ = traced(&log(name), &words).output().unwrap();
             calls.extend(own_calls(&finished(&log(name))));

@@ -1,5 +1,7 @@
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
 use std::process::{Child, ChildStderr};
 use std::time::Duration;
 
@@ -9,6 +11,17 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::process::{self, wait_until};
 use super::timeline::patience;
 use super::{LIMIT, TemporaryDirectory, Terminal, Timeline};
+
+/// The paths that a process would use for its control socket as PID 1 of a namespace of its own.
+fn sockets_of(init: i32) -> Vec<PathBuf> {
+    let namespace = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
+    let (Some(own), theirs) = (namespace("self"), namespace(&init.to_string())) else { return Vec::new() };
+    let theirs = theirs.filter(|namespace| *namespace != own);
+    let path = |namespace| {
+        ["/run", "/dev/shm", "/tmp"].map(|place| format!("{place}/grace-init.{namespace}.1.sock").into())
+    };
+    theirs.map(path).into_iter().flatten().collect()
+}
 
 /// How a process ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -35,6 +48,9 @@ pub struct Running {
     timeline: Timeline,
     terminal: Option<Terminal>,
     stderr: Option<ChildStderr>,
+    /// Where its control socket may stay behind when it is killed. The next namespace may get this one's number, and an init
+    /// of another user there would find its place taken.
+    sockets: Vec<PathBuf>,
     _links: TemporaryDirectory,
 }
 
@@ -61,7 +77,8 @@ impl Running {
         // SAFETY: the descriptor was just made and belongs to nobody else. The stage keeps its zombie, so
         // that the pid still meant the init.
         let end_of_init = unsafe { OwnedFd::from_raw_fd(opened) };
-        Self { stage, init, end_of_init, timeline, terminal, stderr, _links: links }
+        let sockets = sockets_of(init);
+        Self { stage, init, end_of_init, timeline, terminal, stderr, sockets, _links: links }
     }
 
     /// The init's pid, as seen from here.
@@ -176,7 +193,11 @@ impl Running {
     /// Lets go of the stage, which then kills everything below it.
     fn clear(&mut self) -> std::process::ExitStatus {
         drop(self.stage.stdin.take());
-        self.stage.wait().expect("wait for the stage")
+        let ended = self.stage.wait().expect("wait for the stage");
+        for socket in self.sockets.drain(..) {
+            let _ = std::fs::remove_file(socket);
+        }
+        ended
     }
 }
 
