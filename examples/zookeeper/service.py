@@ -13,7 +13,8 @@ PLACE = "/services/web"
 def connect():
     # The session outlives its connection by this long: time to come back after a broken network.
     client = KazooClient(hosts=os.environ["ZOOKEEPER"], timeout=30)
-    client.start()
+    # A server listens a while before it serves: who connects in that time waits for those 30 s and has to try again.
+    client.start(timeout=90)
     return client
 
 

@@ -62,7 +62,8 @@ behaviours! {
         all_are_reaped(&run);
         let after = memory(&run);
         run.timeline().note(&format!("after {early}: {before:?} kB, after {count}: {after:?} kB"));
-        assert_eq!(before.0, after.0, "{}", run.timeline().picture());
+        // The heap grows by M_TOP_PAD (mallopt(3)) when it does for the first time.
+        assert!(after.0 <= before.0 + 132, "{}", run.timeline().picture());
         // One page table's worth of pages may come and go.
         assert!(after.1 <= before.1 + 32, "{}", run.timeline().picture());
     }

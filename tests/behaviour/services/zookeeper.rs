@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::process::Command;
+use std::time::Duration;
 
 use nix::libc::SIGTERM;
 
@@ -21,9 +22,10 @@ struct Server {
     _data: TemporaryDirectory,
 }
 
-/// What the server says of itself; it listens a while before it serves, and clients that come then wait longer and longer.
+/// What the server says of itself. It listens a while before it serves, and who asks in that time gets no answer.
 fn state_of_server(port: u16) -> Option<String> {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
     stream.write_all(b"srvr").ok()?;
     let mut state = String::new();
     stream.read_to_string(&mut state).ok()?;
