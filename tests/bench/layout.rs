@@ -20,6 +20,9 @@ const UNSEEN: [&str; 4] = ["_dl_lookup_symbol_x", "_dl_new_object", "_dl_setup_h
 /// which it runs, and valgrind is another one.
 const INSTRUCTION_SETS: [&str; 2] = ["evex", "avx"];
 
+/// The members of the C library whose data every run writes to, of those that have any.
+const WRITTEN: [&str; 4] = ["cxa_atexit", "dl-support", "libc-start", "malloc"];
+
 pub fn write() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut static_build = Command::new(env!("CARGO"));
@@ -106,8 +109,15 @@ fn script(functions: &BTreeSet<String>) -> String {
     }
     text.push_str(
         "  }\n}\nINSERT BEFORE .text;\n\n\
-         /* 16 KiB that threads alone use, out of the midst of what is written at every start. */\n\
-         SECTIONS {\n  .bss.last : {\n    *libc.a:pthread_keys.o(.bss .bss.*)\n  }\n}\nINSERT AFTER .bss;\n",
+         /* What every run writes to lies beside the zeros that it writes to, and 16 KiB for threads not in the midst of these. */\n\
+         SECTIONS {\n  .data.last : {\n    *(.data.*grace_init* .data.*tracing*)\n",
+    );
+    for member in WRITTEN {
+        writeln!(text, "    *libc.a:{member}.o(.data .data.*)").unwrap();
+    }
+    text.push_str("  }\n}\nINSERT AFTER .data;\n");
+    text.push_str(
+        "SECTIONS {\n  .bss.last : {\n    *libc.a:pthread_keys.o(.bss .bss.*)\n  }\n}\nINSERT AFTER .bss;\n",
     );
     text
 }
