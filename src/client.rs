@@ -82,7 +82,7 @@ fn ask(target: &Target, request: Request) -> Result<Status, Failure> {
     let clock = Clock::start();
     let deadline = Deadline::At(clock.now().after(PATIENCE));
     loop {
-        let _ = wait::until_readable([blocks.connection.as_fd()], deadline.remaining(clock.now()));
+        wait::until_readable([blocks.connection.as_fd()], deadline.remaining(clock.now()));
         match blocks.read() {
             Read::Block(status) => return Ok(*status),
             Read::Nothing if !deadline.reached(clock.now()) => {}
@@ -194,7 +194,7 @@ impl Stop {
                 self.screen.bar(status, self.clock.now().since(*when));
                 limit = Some(limit.map_or(REDRAW, |limit| limit.min(REDRAW)));
             }
-            let _ = wait::until_readable([self.blocks.connection.as_fd()], limit);
+            wait::until_readable([self.blocks.connection.as_fd()], limit);
         }
     }
 
@@ -204,7 +204,7 @@ impl Stop {
             // The init waits for us to go before it does.
             (Until::Stopped, Some(init)) => {
                 drop(blocks);
-                let _ = wait::until_readable([init.as_fd()], Some(GOODBYE));
+                wait::until_readable([init.as_fd()], Some(GOODBYE));
             }
             // PID 1 takes us with it when it goes, and it goes when this connection ends: so that is left to the
             // kernel, which closes it when our exit status stands (kernel/exit.c, `do_exit`).

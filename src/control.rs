@@ -140,7 +140,7 @@ impl Clients {
             if left.is_zero() {
                 break;
             }
-            let _ = wait::until_readable(self.talking.iter().map(|talk| talk.client.as_fd()), Some(left));
+            wait::until_readable(self.talking.iter().map(|talk| talk.client.as_fd()), Some(left));
             self.talking.retain_mut(|talk| talk.listen() != Next::Drop);
         }
         self.listener = None;

@@ -113,7 +113,7 @@ impl Hook {
     fn sleep(&self) {
         let limit = self.machine.next_due().remaining(self.clock.now());
         let process = Some(self.process.as_fd()).filter(|_| !self.gone);
-        let _ = wait::until_readable(
+        wait::until_readable(
             [self.signals.as_fd()].into_iter().chain(process).chain(self.steps.descriptors()),
             limit,
         );
@@ -239,7 +239,7 @@ impl Hook {
                     let left = deadline.remaining(self.clock.now()).filter(|left| *left > Duration::ZERO);
                     let Some(left) = left else { return false };
                     // SIGCHLD wakes us; what else has come is read along.
-                    let _ = wait::until_readable([self.signals.as_fd()], Some(left));
+                    wait::until_readable([self.signals.as_fd()], Some(left));
                     let _ = self.signals.take();
                 }
             }

@@ -178,11 +178,11 @@ impl Runner {
 
     /// Sleeps until something happens; true when it is a client.
     fn sleep(&self) -> bool {
-        let clients = self.clients.descriptors();
-        let others = self.main.starting.iter().map(AsFd::as_fd).chain(self.steps.descriptors());
-        let descriptors = clients.chain([self.signals.as_fd()]).chain(others);
-        let readable = wait::until_readable(descriptors, self.machine.next_due().remaining(self.clock.now()));
-        readable.take(self.clients.descriptors().count()).any(|readable| readable)
+        let limit = self.machine.next_due().remaining(self.clock.now());
+        let ours = [self.signals.as_fd()].into_iter().chain(self.main.starting.iter().map(AsFd::as_fd));
+        let descriptors = self.clients.descriptors().chain(ours).chain(self.steps.descriptors());
+        let first = wait::until_readable(descriptors, limit);
+        first.is_some_and(|place| place < self.clients.descriptors().count())
     }
 
     /// The clients that ask for the shutdown now.

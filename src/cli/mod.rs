@@ -172,7 +172,7 @@ fn given(
 ) -> Result<Options> {
     // Only what is on the line: to describe every option to clap would take most of the time and memory that we need
     // before the command is there.
-    let described = face.options().map(|option| option.typed() && face.may_name(option, &words)).collect();
+    let described = face.options().map(|option| face.may_name(option, &words)).collect();
     given_by(face, described, words, variable)
 }
 

@@ -1,5 +1,6 @@
 //! The command lines of the three faces, as data: what clap splits by, and what the help is written from.
 
+use std::collections::VecDeque;
 use std::ffi::OsString;
 use std::fmt::Write;
 use std::os::unix::ffi::OsStrExt;
@@ -502,7 +503,7 @@ impl Face {
     }
 
     /// Whether one of the words can be this option. Others may be taken for it too: values, the command's own options.
-    pub fn may_name<'a>(&self, option: &OptionSpec, words: impl IntoIterator<Item = &'a OsString>) -> bool {
+    pub fn may_name(&self, option: &OptionSpec, words: &VecDeque<OsString>) -> bool {
         let names = |word: &[u8]| match word.strip_prefix(b"--") {
             // A shortened one can be any, and to be refused when it can be two it must know both.
             Some(_) if self.abbreviates => option.long,
@@ -512,7 +513,7 @@ impl Face {
             }
             None => option.short.is_some_and(|letter| word.iter().any(|byte| char::from(*byte) == letter)),
         };
-        words.into_iter().map(|word| word.as_bytes()).any(|word| word.starts_with(b"-") && names(word))
+        words.iter().map(|word| word.as_bytes()).any(|word| word.starts_with(b"-") && names(word))
     }
 
     /// Looks at one word as getopt(3) would, for `-S` only; clap reads the rest.

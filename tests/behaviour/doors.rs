@@ -3,7 +3,7 @@
 //! Clients enter the init's PID namespace from outside, as an exec of the kubelet does: their parent is not in it.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -92,10 +92,7 @@ fn ask_as(user: u32, run: &Running, copy: &str, words: &[&str]) -> (Option<i32>,
 
 /// Where the socket of this init is.
 fn socket(run: &Running) -> PathBuf {
-    let namespace = std::fs::metadata(format!("/proc/{}/ns/pid", run.pid())).unwrap().ino();
-    let name = format!("grace-init.{namespace}.1.sock");
-    let places = ["/run", "/dev/shm", "/tmp"].map(|place| PathBuf::from(place).join(&name));
-    let found = || places.iter().find(|place| place.exists()).cloned();
+    let found = || run.sockets().iter().find(|place| place.exists()).cloned();
     wait_until("the socket is there", LIMIT, || found().is_some());
     found().unwrap()
 }

@@ -24,17 +24,13 @@ const INSTRUCTION_SETS: [&str; 2] = ["evex", "avx"];
 const WRITTEN: [&str; 4] = ["cxa_atexit", "dl-support", "libc-start", "malloc"];
 
 pub fn write() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut static_build = Command::new(env!("CARGO"));
-    static_build.args(["static", "--quiet"]).env("CARGO_PROFILE_RELEASE_STRIP", "false").current_dir(root);
-    assert!(static_build.status().is_ok_and(|status| status.success()), "cargo static failed");
-    let functions = executed(&root.join("target/static/release/grace-init"));
-    let file = root.join(".cargo/layout.ld");
+    let functions = executed(&crate::build(true));
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(".cargo/layout.ld");
     std::fs::write(&file, script(&functions)).unwrap();
     println!("{} functions are named in {}", functions.len(), file.display());
 }
 
-/// The linker names of all functions that a start, a relayed signal, a client, a stop and a failed start execute.
+/// The linker names of all functions that a start, its child, a relayed signal, a client and a stop execute.
 fn executed(init: &Path) -> BTreeSet<String> {
     let place = std::env::temp_dir().join(format!("layout-{}", std::process::id()));
     std::fs::create_dir_all(&place).unwrap();
@@ -80,14 +76,9 @@ fn script(functions: &BTreeSet<String>) -> String {
     let patterns: BTreeSet<String> =
         functions.iter().filter(|name| is_rust(name)).map(|name| without_hashes(name)).collect();
     let used: BTreeSet<&String> = functions.iter().filter_map(|name| members.get(name)).collect();
-    let (varying, plain): (BTreeSet<&str>, BTreeSet<&str>) = {
-        let (varying, plain): (Vec<&String>, Vec<_>) =
-            used.into_iter().partition(|member| stem(member) != *member);
-        (
-            varying.into_iter().map(|member| stem(member)).collect(),
-            plain.into_iter().map(String::as_str).collect(),
-        )
-    };
+    let (plain, variants): (Vec<&String>, Vec<&String>) =
+        used.into_iter().partition(|member| stem(member) == *member);
+    let varying: BTreeSet<&str> = variants.into_iter().map(|member| stem(member)).collect();
 
     let mut text = String::from(
         "/* What every run of the static build executes, together: it lies on fewer pages, so that the start takes fewer page\n   \

@@ -113,7 +113,7 @@ fn main() -> ExitCode {
 
 /// Ours, in the build that images carry, and every other one that is installed.
 fn inits() -> Vec<Init> {
-    let ours = std::env::var_os("GRACE_INIT").map_or_else(build, PathBuf::from);
+    let ours = std::env::var_os("GRACE_INIT").map_or_else(|| build(false), PathBuf::from);
     let mut inits = vec![Init { name: "grace-init", path: ours, options: &[], ours: true }];
     let peers: [(&str, &[&str]); 5] =
         [("dumb-init", &[]), ("tini", &[]), ("tini-static", &[]), ("catatonit", &[]), ("pid1", &[])];
@@ -143,10 +143,12 @@ fn installed(inits: Vec<Init>, place: &Path) -> Vec<Init> {
     inits.into_iter().map(install).collect()
 }
 
-/// Makes the static release build.
-fn build() -> PathBuf {
+/// Makes the static release build, with its symbols or, as it is shipped, without.
+pub fn build(symbols: bool) -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let built = Command::new(env!("CARGO")).args(["static", "--quiet"]).current_dir(root).status();
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["static", "--quiet"]).env("CARGO_PROFILE_RELEASE_STRIP", (!symbols).to_string());
+    let built = command.current_dir(root).status();
     assert!(built.is_ok_and(|status| status.success()), "cargo static failed");
     root.join("target/static/release/grace-init")
 }

@@ -323,14 +323,15 @@ fn idle(inits: &[Init], effort: Effort, table: &mut Table) {
     table.add_limited("threads", "", outside(inits, threads), 1.0);
     drop(ups);
     // The kernel begins a stack anywhere within a page: it has one more or less from start to start.
-    let medians_of = |name: &str| -> Vec<Option<f64>> {
-        let start = |init: &Init| {
-            let up = Up::start(init.command(part(&["idle"])));
-            std::thread::sleep(Duration::from_millis(100));
-            field(&std::fs::read_to_string(format!("/proc/{}/smaps_rollup", up.pid())).unwrap(), name)
-        };
-        let many = |init: &Init| (0..9).map(|_| start(init)).collect();
-        outside(inits, medians(inits.iter().map(many).collect()))
+    let rollup = |init: &Init| {
+        let up = Up::start(init.command(part(&["idle"])));
+        std::thread::sleep(Duration::from_millis(100));
+        std::fs::read_to_string(format!("/proc/{}/smaps_rollup", up.pid())).unwrap()
+    };
+    let rollups: Vec<Vec<String>> = inits.iter().map(|init| (0..9).map(|_| rollup(init)).collect()).collect();
+    let medians_of = |name: &str| {
+        let values = |all: &Vec<String>| all.iter().map(|one| field(one, name)).collect();
+        outside(inits, medians(rollups.iter().map(values).collect()))
     };
     let dirty = medians_of("Private_Dirty");
     table.add_limited("memory of its own while idle (Private_Dirty)", "KiB", dirty, DIRTY_LIMIT);

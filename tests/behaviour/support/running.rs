@@ -15,12 +15,12 @@ use super::{LIMIT, TemporaryDirectory, Terminal, Timeline};
 /// The paths that a process would use for its control socket as PID 1 of a namespace of its own.
 fn sockets_of(init: i32) -> Vec<PathBuf> {
     let namespace = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
-    let (Some(own), theirs) = (namespace("self"), namespace(&init.to_string())) else { return Vec::new() };
-    let theirs = theirs.filter(|namespace| *namespace != own);
-    let path = |namespace| {
-        ["/run", "/dev/shm", "/tmp"].map(|place| format!("{place}/grace-init.{namespace}.1.sock").into())
-    };
-    theirs.map(path).into_iter().flatten().collect()
+    match (namespace("self"), namespace(&init.to_string())) {
+        (Some(ours), Some(theirs)) if ours != theirs => ["/run", "/dev/shm", "/tmp"]
+            .map(|place| format!("{place}/grace-init.{theirs}.1.sock").into())
+            .into(),
+        _ => Vec::new(),
+    }
 }
 
 /// How a process ended.
@@ -96,6 +96,11 @@ impl Running {
     /// Pids of everything below the init, as seen from here.
     pub fn descendants(&self) -> Vec<i32> {
         process::descendants(self.init)
+    }
+
+    /// The paths that its control socket may have, if it is PID 1.
+    pub fn sockets(&self) -> &[PathBuf] {
+        &self.sockets
     }
 
     /// What was seen so far.
