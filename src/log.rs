@@ -12,8 +12,8 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::layer::{Context, SubscriberExt};
 
 use crate::json;
-use crate::linux::stderr::Stderr;
 use crate::plan::{LogFormat, LogPlan};
+use crate::system::linux::stderr::Stderr;
 
 /// The longest value that a record shows. With a dozen fields a record stays below PIPE_BUF (4,096 bytes), up to
 /// which a write to a pipe is never torn (pipe(7)).

@@ -2,9 +2,9 @@
 #![no_main]
 
 use grace_init::cli::{self, Request};
-use grace_init::linux::entry::Origin;
 use grace_init::outcome::ExitStatus;
-use grace_init::{client, entry, hook, log, report, runner};
+use grace_init::system::linux::entry::Origin;
+use grace_init::{control::client, entry, init::hook, init::run_loop, log, report};
 
 entry!(run);
 
@@ -12,7 +12,7 @@ fn run(origin: Origin) -> ExitStatus {
     match cli::read(origin.words.clone(), |name| std::env::var_os(name)) {
         Ok(Request::Run(plan)) => {
             log::begin(plan.log);
-            runner::run(*plan, &origin)
+            run_loop::run(*plan, &origin)
         }
         Ok(Request::Explain(plan)) => cli::Text::out(report::explain(&plan.shutdown)).print(),
         Ok(Request::Client(plan)) => {

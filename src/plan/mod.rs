@@ -14,8 +14,8 @@ pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, st
 pub use step::{Builtin, HttpRequest, Method, Step, Work};
 pub use words::split_words;
 
+use crate::control::protocol::Until;
 use crate::outcome::{ExitStatus, ZeroCodes};
-use crate::protocol::Until;
 use crate::signal::{Rewrites, Signal, SignalSet};
 
 /// Everything that one run needs to know.

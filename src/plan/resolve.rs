@@ -13,8 +13,8 @@ use super::{
     Adopt, AfterFailure, ClientPlan, CommandLine, Control, HookPlan, Leftovers, LogFormat, LogPlan,
     Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step, Target,
 };
+use crate::control::protocol::Until;
 use crate::outcome::ZeroCodes;
-use crate::protocol::Until;
 use crate::signal::{Rewrite, Rewrites, Signal, SignalSet};
 use crate::time::{Written, parse_duration};
 

@@ -49,6 +49,21 @@ pub struct StepId {
     pub index: usize,
 }
 
+impl StepId {
+    /// The number that people count it by, from 1.
+    pub fn number(self) -> u64 {
+        u64::try_from(self.index).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
+    /// The phase that it runs in.
+    pub const fn phase(self) -> Phase {
+        match self.chain {
+            Chain::PreStop => Phase::PreStop,
+            Chain::PostStop => Phase::PostStop,
+        }
+    }
+}
+
 /// The two chains of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 
 use grace_init::cli::{self, Request};
-use grace_init::linux::builtin::{has_connection, parse_status};
+use grace_init::control::protocol;
 use grace_init::plan::{Plan, Step, split_words};
-use grace_init::protocol;
 use grace_init::signal::{Signal, SignalSet};
+use grace_init::system::linux::builtin::{has_connection, parse_status};
 use grace_init::time::parse_duration;
 
 /// A property, by the name of its fuzz target.

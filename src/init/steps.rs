@@ -5,13 +5,13 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::unistd::Pid;
 
-use crate::linux::descendants::{Descendant, Descendants};
-use crate::linux::signals::{Target, send};
-use crate::linux::spawn::{self, Failure, Progress, Reached, Started, World};
 use crate::outcome::Outcome;
 use crate::plan::{Step, Work};
-use crate::shutdown::{Chain, Event, History, Phase, StepEnd, StepId};
+use crate::shutdown::{Chain, Event, History, StepEnd, StepId};
 use crate::signal::Signal;
+use crate::system::linux::descendants::{Descendant, Descendants};
+use crate::system::linux::signals::{Target, send};
+use crate::system::linux::spawn::{self, Failure, Progress, Reached, Started, World};
 
 /// The steps that were started.
 #[derive(Debug, Default)]
@@ -142,19 +142,6 @@ impl Steps {
     }
 }
 
-/// The number that people count a step by.
-pub fn number(id: StepId) -> u64 {
-    u64::try_from(id.index).unwrap_or(u64::MAX).saturating_add(1)
-}
-
-/// The phase that a step runs in.
-pub fn phase_of(id: StepId) -> Phase {
-    match id.chain {
-        Chain::PreStop => Phase::PreStop,
-        Chain::PostStop => Phase::PostStop,
-    }
-}
-
 /// What a step finds in its environment.
 pub fn variables(
     id: StepId,
@@ -163,7 +150,7 @@ pub fn variables(
     remaining: Option<std::time::Duration>,
 ) -> Vec<(&'static str, OsString)> {
     let mut variables: Vec<(&'static str, OsString)> =
-        vec![("MAINPID", main.to_string().into()), ("GRACE_INIT_STEP", number(id).to_string().into())];
+        vec![("MAINPID", main.to_string().into()), ("GRACE_INIT_STEP", id.number().to_string().into())];
     if let Some(trigger) = history.trigger {
         variables.push(("GRACE_INIT_SIGNAL", trigger.request.signal().to_string().into()));
     }

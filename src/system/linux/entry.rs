@@ -32,7 +32,7 @@ macro_rules! entry {
         #[unsafe(no_mangle)]
         extern "C" fn main(argc: std::ffi::c_int, argv: *const *const std::ffi::c_char) -> std::ffi::c_int {
             // SAFETY: these are the arguments of the C `main`.
-            let origin = unsafe { $crate::linux::entry::Origin::take(argc, argv) };
+            let origin = unsafe { $crate::system::linux::entry::Origin::take(argc, argv) };
             let status: $crate::outcome::ExitStatus = $run(origin);
             std::ffi::c_int::from(status.code())
         }

@@ -11,21 +11,21 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getpid};
 use tracing::{debug, error, info, warn};
 
-use crate::control::{Clients, FAREWELL, Facts};
-use crate::linux::children::{self, Reaped};
-use crate::linux::clock::Clock;
-use crate::linux::control::{Listener, paths};
-use crate::linux::descendants::{Descendant, Descendants};
-use crate::linux::entry::Origin;
-use crate::linux::signals::{self, Arrival, SignalFd, Target};
-use crate::linux::spawn::{self, Failure, Progress, Reached, Started, World};
-use crate::linux::{files, memory, tty, wait};
+use super::steps::{self, Steps};
+use crate::control::server::{Clients, FAREWELL, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan, RelayTo, Report};
 use crate::report::Told;
 use crate::shutdown::{Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId};
 use crate::signal::{Queued, Sender, Signal};
-use crate::steps::{self, Steps, number, phase_of};
+use crate::system::linux::children::{self, Reaped};
+use crate::system::linux::clock::Clock;
+use crate::system::linux::control::{Listener, paths};
+use crate::system::linux::descendants::{Descendant, Descendants};
+use crate::system::linux::entry::Origin;
+use crate::system::linux::signals::{self, Arrival, SignalFd, Target};
+use crate::system::linux::spawn::{self, Failure, Progress, Reached, Started, World};
+use crate::system::linux::{files, memory, tty, wait};
 use crate::time::Deadline;
 
 /// How many children are reaped before signals are looked at: a storm of orphans must not keep a stop request
@@ -410,7 +410,7 @@ impl Runner {
 
     fn start_step(&mut self, id: StepId) {
         let Some(step) = self.machine.step(id) else { return };
-        info!(step = step.text, number = number(id), phase = phase_of(id).name(), "starting a step");
+        info!(step = step.text, number = id.number(), phase = id.phase().name(), "starting a step");
         let remaining = self.machine.deadline().remaining(self.clock.now());
         let variables = steps::variables(id, self.machine.history(), self.main.pid, remaining);
         self.steps.start(id, step, &variables, &self.world);
@@ -502,7 +502,7 @@ impl Runner {
             }
             Notice::StepEnded(id, end) => self.tell_step(id, &end),
             Notice::ChainCut(id) => {
-                warn!(number = number(id), "the chain ends here: later steps are left out")
+                warn!(number = id.number(), "the chain ends here: later steps are left out")
             }
             Notice::GaveUp => {
                 error!("processes are left that SIGKILL did not end in time: leaving all the same")
@@ -525,7 +525,7 @@ impl Runner {
 
     fn tell_step(&self, id: StepId, end: &StepEnd) {
         let step = self.machine.step(id).map(|step| step.text.as_str()).unwrap_or_default();
-        let number = number(id);
+        let number = id.number();
         match end {
             StepEnd::Ended(outcome) if outcome.succeeded() => debug!(step, number, "a step succeeded"),
             StepEnd::Ended(outcome) => {

@@ -7,13 +7,13 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::cli::{Stream, Text};
-use crate::linux::clock::Clock;
-use crate::linux::control::Connection;
-use crate::linux::process::Process;
-use crate::linux::wait;
+use crate::control::protocol::{LONGEST_BLOCK, Request, Status, Until};
 use crate::outcome::ExitStatus;
 use crate::plan::{ClientPlan, Target};
-use crate::protocol::{LONGEST_BLOCK, Request, Status, Until};
+use crate::system::linux::clock::Clock;
+use crate::system::linux::control::Connection;
+use crate::system::linux::process::Process;
+use crate::system::linux::wait;
 use crate::time::{Deadline, Measured};
 
 /// No step failed and nothing is wrong, or the answer is no.
@@ -316,7 +316,7 @@ fn table(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::StepStatus;
+    use crate::control::protocol::StepStatus;
 
     #[test]
     fn a_bar_is_as_full_as_there_is_time_left() {

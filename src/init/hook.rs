@@ -8,14 +8,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use tracing::{error, info, warn};
 
-use crate::linux::children::{self, Reaped};
-use crate::linux::clock::Clock;
-use crate::linux::descendants::Descendants;
-use crate::linux::entry::Origin;
-use crate::linux::process::Process;
-use crate::linux::signals::{SignalFd, Target, send};
-use crate::linux::spawn::World;
-use crate::linux::wait;
+use super::steps::{self, Steps};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::HookPlan;
 use crate::report::Told;
@@ -23,7 +16,14 @@ use crate::shutdown::{
     Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
 };
 use crate::signal::{Sender, Signal};
-use crate::steps::{self, Steps, number};
+use crate::system::linux::children::{self, Reaped};
+use crate::system::linux::clock::Clock;
+use crate::system::linux::descendants::Descendants;
+use crate::system::linux::entry::Origin;
+use crate::system::linux::process::Process;
+use crate::system::linux::signals::{SignalFd, Target, send};
+use crate::system::linux::spawn::World;
+use crate::system::linux::wait;
 use crate::time::{Deadline, Moment};
 
 const STEP_FAILED: ExitStatus = ExitStatus::new(1);
@@ -180,7 +180,7 @@ impl Hook {
 
     fn start_step(&mut self, id: StepId) {
         let Some(step) = self.machine.step(id) else { return };
-        info!(step = step.text, number = number(id), "starting a step");
+        info!(step = step.text, number = id.number(), "starting a step");
         let remaining = self.machine.deadline().remaining(self.clock.now());
         let variables = steps::variables(id, self.machine.history(), self.process.pid(), remaining);
         self.steps.start(id, step, &variables, &self.world);
@@ -191,11 +191,11 @@ impl Hook {
             let step = self.machine.step(id).map(|step| step.text.as_str()).unwrap_or_default();
             match end {
                 StepEnd::Ended(outcome) if outcome.succeeded() => {}
-                StepEnd::Ended(outcome) => warn!(step, number = number(id), "a step failed: it {outcome}"),
+                StepEnd::Ended(outcome) => warn!(step, number = id.number(), "a step failed: it {outcome}"),
                 StepEnd::NotStarted(reason) => {
-                    warn!(step, number = number(id), "a step could not start: {reason}")
+                    warn!(step, number = id.number(), "a step could not start: {reason}")
                 }
-                StepEnd::Overdue => warn!(step, number = number(id), "a step's time is up: it is stopped"),
+                StepEnd::Overdue => warn!(step, number = id.number(), "a step's time is up: it is stopped"),
                 StepEnd::Skipped => {}
             }
         }

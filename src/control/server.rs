@@ -6,13 +6,12 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use tracing::warn;
 
-use crate::linux::clock::Clock;
-use crate::linux::control::{Client, Heard, Listener};
-use crate::linux::wait;
+use crate::control::protocol::{LONGEST_REQUEST, Request, Status, StepStatus, Until};
 use crate::plan::CommandLine;
-use crate::protocol::{LONGEST_REQUEST, Request, Status, StepStatus, Until};
 use crate::shutdown::{Chain, Shutdown, StepEnd, StepRecord};
-use crate::steps::number;
+use crate::system::linux::clock::Clock;
+use crate::system::linux::control::{Client, Heard, Listener};
+use crate::system::linux::wait;
 use crate::time::{Deadline, Moment};
 
 /// How many clients are served at once.
@@ -213,8 +212,8 @@ fn steps(machine: &Shutdown, now: Moment) -> Vec<StepStatus> {
                 Some(Some(StepEnd::Skipped)) => "skipped",
             };
             StepStatus {
-                chain: crate::steps::phase_of(id).name().to_owned(),
-                number: number(id),
+                chain: id.phase().name().to_owned(),
+                number: id.number(),
                 state: state.to_owned(),
                 took: record.map(|record| record.took(now)).unwrap_or_default(),
                 text: step.text.clone(),

@@ -1,0 +1,5 @@
+//! The control socket: what is said over it, the init's end and the client's.
+
+pub mod client;
+pub mod protocol;
+pub mod server;
