@@ -4,7 +4,7 @@
 use grace_init::cli::{self, Request};
 use grace_init::outcome::ExitStatus;
 use grace_init::system::linux::entry::Origin;
-use grace_init::{control::client, entry, init::hook, init::run_loop, log, report};
+use grace_init::{control::client, entry, init, init::hook, log, report};
 
 entry!(run);
 
@@ -12,7 +12,7 @@ fn run(origin: Origin) -> ExitStatus {
     match cli::read(origin.words.clone(), |name| std::env::var_os(name)) {
         Ok(Request::Run(plan)) => {
             log::begin(plan.log);
-            run_loop::run(*plan, &origin)
+            init::run(*plan, &origin)
         }
         Ok(Request::Explain(plan)) => cli::Text::out(report::explain(&plan.shutdown)).print(),
         Ok(Request::Client(plan)) => {

@@ -1,6 +1,5 @@
 //! The init's side of the control socket. Nothing that a client does or leaves undone may cost the shutdown time.
 
-use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::unistd::Pid;
@@ -9,9 +8,7 @@ use tracing::warn;
 use crate::control::protocol::{LONGEST_REQUEST, Request, Status, StepStatus, Until};
 use crate::plan::CommandLine;
 use crate::shutdown::{Chain, Shutdown, StepEnd, StepRecord};
-use crate::system::linux::clock::Clock;
-use crate::system::linux::control::{Client, Heard, Listener};
-use crate::system::linux::wait;
+use crate::system::{Client, ReadResult, System};
 use crate::time::{Deadline, Moment};
 
 /// How many clients are served at once.
@@ -21,15 +18,15 @@ const MOST_CLIENTS: usize = 16;
 pub const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The clients.
-#[derive(Debug, Default)]
-pub struct Clients {
-    listener: Option<Listener>,
-    talking: Vec<Talk>,
+#[derive(Debug)]
+pub struct Clients<S: System> {
+    listener: Option<S::Listener>,
+    talking: Vec<Talk<S::Client>>,
 }
 
 #[derive(Debug)]
-struct Talk {
-    client: Client,
+struct Talk<C> {
+    client: C,
     heard: Vec<u8>,
     /// What it waits for, once it has asked for the shutdown.
     until: Option<Until>,
@@ -37,7 +34,7 @@ struct Talk {
 }
 
 /// What an init knows of itself besides its machine.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Facts<'a> {
     /// The init's PID.
     pub init: Pid,
@@ -51,21 +48,25 @@ pub struct Facts<'a> {
     pub now: Moment,
 }
 
-impl Clients {
+impl<S: System> Clients<S> {
     /// Serves clients from this listener, or none.
-    pub fn of(listener: Option<Listener>) -> Self {
+    pub fn of(listener: Option<S::Listener>) -> Self {
         Self { listener, talking: Vec::new() }
     }
 
-    /// What to wait for. A client that is only waiting itself is among them, for it may go.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        let listener = self.listener.iter().map(AsFd::as_fd);
-        listener.chain(self.talking.iter().map(|talk| talk.client.as_fd()))
+    /// Who listens for new clients.
+    pub fn listener(&self) -> Option<&S::Listener> {
+        self.listener.as_ref()
+    }
+
+    /// The clients to wait for. One that is only waiting itself is among them, for it may go.
+    pub fn connected(&self) -> impl Iterator<Item = &S::Client> {
+        self.talking.iter().map(|talk| &talk.client)
     }
 
     /// Hears what clients say and answers. Returns those that ask for the shutdown now.
-    pub fn serve(&mut self, machine: &Shutdown, facts: &Facts<'_>) -> Vec<Pid> {
-        self.greet();
+    pub fn serve(&mut self, system: &mut S, machine: &Shutdown, facts: &Facts<'_>) -> Vec<Pid> {
+        self.greet(system);
         let mut asking = Vec::new();
         self.talking.retain_mut(|talk| match talk.listen() {
             Next::Stay => true,
@@ -85,11 +86,11 @@ impl Clients {
     }
 
     /// Takes in new clients. When it is too full for one, the oldest that has asked for nothing yet goes.
-    fn greet(&mut self) {
+    fn greet(&mut self, system: &mut S) {
         let Some(listener) = &self.listener else { return };
         // At most as many as there is room for: a storm of clients must not hold up the loop.
         for _ in 0..MOST_CLIENTS {
-            let client = match listener.next_client() {
+            let client = match system.accept(listener) {
                 Ok(Some(client)) => client,
                 Ok(None) => return,
                 Err(error) => {
@@ -130,16 +131,16 @@ impl Clients {
     }
 
     /// Answers everybody and waits for them to go, at most `limit`.
-    pub fn farewell(&mut self, machine: &Shutdown, facts: &Facts<'_>, clock: Clock, limit: Duration) {
+    pub fn farewell(&mut self, system: &mut S, machine: &Shutdown, facts: &Facts<'_>, limit: Duration) {
         self.tell(machine, facts, true);
         self.talking.retain(|talk| talk.until.is_some());
-        let deadline = Deadline::At(clock.now().after(limit));
+        let deadline = Deadline::At(system.now().after(limit));
         while !self.talking.is_empty() {
-            let left = deadline.remaining(clock.now()).unwrap_or_default();
+            let left = deadline.remaining(system.now()).unwrap_or_default();
             if left.is_zero() {
                 break;
             }
-            wait::until_readable(self.talking.iter().map(|talk| talk.client.as_fd()), Some(left));
+            system.wait(std::iter::empty(), None, self.connected(), Some(left));
             self.talking.retain_mut(|talk| talk.listen() != Next::Drop);
         }
         self.listener = None;
@@ -153,16 +154,16 @@ enum Next {
     Answer(Request),
 }
 
-impl Talk {
+impl<C: Client> Talk<C> {
     /// Reads what is there, up to the end of one request.
     fn listen(&mut self) -> Next {
         let mut buffer = [0_u8; LONGEST_REQUEST];
         match self.client.read(&mut buffer) {
-            Heard::Nothing => Next::Stay,
-            Heard::End => Next::Drop,
+            ReadResult::Nothing => Next::Stay,
+            ReadResult::End => Next::Drop,
             // It has said what it wanted; more of it is of no use, and must not fill memory.
-            Heard::Bytes(_) if self.until.is_some() => Next::Drop,
-            Heard::Bytes(length) => {
+            ReadResult::Bytes(_) if self.until.is_some() => Next::Drop,
+            ReadResult::Bytes(length) => {
                 self.heard.extend(buffer.iter().take(length));
                 let Some(end) = self.heard.iter().position(|byte| *byte == b'\n') else {
                     return if self.heard.len() < LONGEST_REQUEST { Next::Stay } else { Next::Drop };

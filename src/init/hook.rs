@@ -16,14 +16,10 @@ use crate::shutdown::{
     Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
 };
 use crate::signal::{Sender, Signal};
-use crate::system::linux::children::{self, Reaped};
-use crate::system::linux::clock::Clock;
-use crate::system::linux::descendants::Descendants;
+use crate::system::linux::Linux;
 use crate::system::linux::entry::Origin;
 use crate::system::linux::process::Process;
-use crate::system::linux::signals::{SignalFd, Target, send};
-use crate::system::linux::spawn::World;
-use crate::system::linux::wait;
+use crate::system::{Descendants, Reaped, System, Target};
 use crate::time::{Deadline, Moment};
 
 const STEP_FAILED: ExitStatus = ExitStatus::new(1);
@@ -49,16 +45,13 @@ struct Hook {
     plan: HookPlan,
     process: Process,
     gone: bool,
-    world: World,
-    clock: Clock,
-    signals: SignalFd,
+    system: Linux,
     machine: Shutdown,
-    steps: Steps,
+    steps: Steps<Linux>,
 }
 
 impl Hook {
     fn begin(plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
-        let clock = Clock::start();
         let pid = plan.pid;
         let process = Process::open(Pid::from_raw(pid)).map_err(|errno| {
             if errno == Errno::ESRCH {
@@ -77,15 +70,14 @@ impl Hook {
             );
             return Err((why, ExitStatus::OWN_FAILURE));
         }
-        let signals = SignalFd::open().map_err(|errno| {
+        let mut system = Linux::open(origin).map_err(|errno| {
             (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
-        if let Err(errno) = children::adopt_orphans() {
+        if let Err(errno) = system.adopt_orphans() {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }
-        let machine = Shutdown::new(&plan.run, clock.now());
-        let world = World::of(origin);
-        Ok(Self { plan, process, gone: false, world, clock, signals, machine, steps: Steps::default() })
+        let machine = Shutdown::new(&plan.run, system.now());
+        Ok(Self { plan, process, gone: false, system, machine, steps: Steps::default() })
     }
 
     fn stay(&mut self) -> ExitStatus {
@@ -93,7 +85,7 @@ impl Hook {
         loop {
             let mut acted = false;
             for event in events {
-                let actions = self.machine.on(event, self.clock.now());
+                let actions = self.machine.on(event, self.system.now());
                 acted |= !actions.is_empty();
                 if let Some(status) = self.perform_all(actions) {
                     return status;
@@ -110,25 +102,28 @@ impl Hook {
         }
     }
 
-    fn sleep(&self) {
-        let limit = self.machine.next_due().remaining(self.clock.now());
+    fn sleep(&mut self) {
+        let limit = self.machine.next_due().remaining(self.system.now());
         let process = Some(self.process.as_fd()).filter(|_| !self.gone);
-        wait::until_readable(
-            [self.signals.as_fd()].into_iter().chain(process).chain(self.steps.descriptors()),
-            limit,
-        );
+        self.system.wait_beside(self.steps.pipes(), process, limit);
     }
 
     fn told_to_end(&mut self) -> Option<Signal> {
-        let (arrivals, _) = self.signals.take();
+        let (arrivals, _) = self.system.read_signals();
         let ends = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
         arrivals.iter().map(|arrival| arrival.signal).find(|signal| ends.contains(signal))
     }
 
     fn happened(&mut self) -> Vec<Event> {
-        let mut events = self.steps.look();
-        while let Reaped::Child(pid, outcome) = children::reap_one() {
-            events.extend(self.steps.reaped(pid, outcome, false));
+        let mut events = self.steps.look(&mut self.system);
+        loop {
+            match self.system.reap() {
+                Reaped::Child(pid, outcome) => {
+                    events.extend(self.steps.reaped(pid, outcome, false, &mut self.system));
+                }
+                Reaped::Traced(pid, signal) => self.system.continue_traced(pid, signal),
+                Reaped::NoneEnded | Reaped::NoChildren => break,
+            }
         }
         if !self.gone && self.process.has_ended() {
             self.gone = true;
@@ -143,10 +138,10 @@ impl Hook {
         for action in actions {
             match action {
                 Action::StartStep(id) => self.start_step(id),
-                Action::TermStep(id) => self.steps.term(id),
+                Action::TermStep(id) => self.steps.term(id, &mut self.system),
                 Action::KillStep(id) => {
-                    for process in self.steps.kill(id) {
-                        let _ = send(Target::Process(process.pid), Signal::KILL);
+                    for process in self.steps.kill(id, &mut self.system) {
+                        let _ = self.system.send(Target::Process(process.pid), Signal::KILL);
                     }
                 }
                 Action::Stop(signal) | Action::SignalCommand(signal) | Action::Relay(signal, _) => {
@@ -181,9 +176,9 @@ impl Hook {
     fn start_step(&mut self, id: StepId) {
         let Some(step) = self.machine.step(id) else { return };
         info!(step = step.text, number = id.number(), "starting a step");
-        let remaining = self.machine.deadline().remaining(self.clock.now());
+        let remaining = self.machine.deadline().remaining(self.system.now());
         let variables = steps::variables(id, self.machine.history(), self.process.pid(), remaining);
-        self.steps.start(id, step, &variables, &self.world);
+        self.steps.start(id, step, variables, &mut self.system);
     }
 
     fn tell(&self, notice: Notice) {
@@ -202,7 +197,7 @@ impl Hook {
     }
 
     fn verdict(&self) -> ExitStatus {
-        let now = self.clock.now();
+        let now = self.system.now();
         info!("{}", Told::of(&self.machine, now, ExitStatus::SUCCESS).hook_summary());
         let failed = self.machine.history().steps_of(Chain::PreStop).any(StepRecord::went_wrong);
         if failed { STEP_FAILED } else { ExitStatus::SUCCESS }
@@ -213,18 +208,18 @@ impl Hook {
         if self.steps.is_empty() {
             return;
         }
-        let deadline = self.clock.now().after(STEP_KILL_DELAY);
+        let deadline = self.system.now().after(STEP_KILL_DELAY);
         self.signal_what_is_left(Signal::TERM);
         if self.reap_until(deadline) {
             return;
         }
         self.signal_what_is_left(Signal::KILL);
-        self.reap_until(self.clock.now().after(STEP_KILL_DELAY));
+        self.reap_until(self.system.now().after(STEP_KILL_DELAY));
     }
 
-    fn signal_what_is_left(&self, signal: Signal) {
-        for process in Descendants::find().iter().flat_map(Descendants::iter) {
-            let _ = send(Target::Process(process.pid), signal);
+    fn signal_what_is_left(&mut self, signal: Signal) {
+        for process in self.system.descendants().iter().flat_map(Descendants::iter) {
+            let _ = self.system.send(Target::Process(process.pid), signal);
         }
     }
 
@@ -232,15 +227,16 @@ impl Hook {
     fn reap_until(&mut self, deadline: Moment) -> bool {
         let deadline = Deadline::At(deadline);
         loop {
-            match children::reap_one() {
+            match self.system.reap() {
                 Reaped::NoChildren => return true,
                 Reaped::Child(..) => {}
+                Reaped::Traced(pid, signal) => self.system.continue_traced(pid, signal),
                 Reaped::NoneEnded => {
-                    let left = deadline.remaining(self.clock.now()).filter(|left| *left > Duration::ZERO);
+                    let left = deadline.remaining(self.system.now()).filter(|left| *left > Duration::ZERO);
                     let Some(left) = left else { return false };
                     // SIGCHLD wakes us; what else has come is read along.
-                    wait::until_readable([self.signals.as_fd()], Some(left));
-                    let _ = self.signals.take();
+                    self.system.wait_beside(std::iter::empty(), None, Some(left));
+                    let _ = self.system.read_signals();
                 }
             }
         }

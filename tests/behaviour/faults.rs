@@ -186,7 +186,7 @@ behaviours! {
         // What ends it is the kernel, when process 1 of its namespace has gone.
         assert_eq!(leaves_in_time(&mut run), Ending::Exited(137));
         run.wait_for("cannot send a signal");
-        run.wait_for("leaving all the same");
+        run.wait_for("exiting anyway");
         run.timeline().never_saw("signal SIGTERM");
     }
 
@@ -447,7 +447,7 @@ behaviours! {
         assert!(!process::is_dead(freezer.pid));
         drop(freezer);
         run.exits_with(137);
-        run.wait_for("leaving all the same");
+        run.wait_for("exiting anyway");
     }
 }
 

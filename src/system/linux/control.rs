@@ -16,6 +16,7 @@ use nix::sys::stat::{Mode, umask};
 use nix::unistd::{Pid, Uid, geteuid};
 
 use crate::plan::Control;
+use crate::system::ReadResult;
 
 /// Where the socket may be: `/dev/shm` is there on a read-only root, though a pod's containers share it.
 const DIRECTORIES: [&str; 3] = ["/run", "/dev/shm", "/tmp"];
@@ -152,40 +153,26 @@ pub struct Client {
     unsent: Vec<u8>,
 }
 
-/// What there was to read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// This many bytes.
-    Bytes(usize),
-    /// Nothing yet.
-    Nothing,
-    /// The client has gone.
-    End,
-}
+/// What a client may leave unread before it is dropped; more than all the blocks of one shutdown.
+const MAX_UNSENT: usize = 64 * 1024;
 
-impl Client {
-    /// What a client may leave unread before it is dropped; more than all the blocks of one shutdown.
-    const PATIENCE: usize = 64 * 1024;
-
-    /// Its PID.
-    pub fn peer(&self) -> Pid {
+impl crate::system::Client for Client {
+    fn peer(&self) -> Pid {
         self.peer
     }
 
-    /// Reads what is there, at most what fits.
-    pub fn read(&mut self, buffer: &mut [u8]) -> Heard {
+    fn read(&mut self, buffer: &mut [u8]) -> ReadResult {
         match self.stream.read(buffer) {
-            Ok(0) => Heard::End,
-            Ok(length) => Heard::Bytes(length),
+            Ok(0) => ReadResult::End,
+            Ok(length) => ReadResult::Bytes(length),
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {
-                Heard::Nothing
+                ReadResult::Nothing
             }
-            Err(_) => Heard::End,
+            Err(_) => ReadResult::End,
         }
     }
 
-    /// Sends what can be sent at once and keeps the rest; false when it is time to drop the client.
-    pub fn send(&mut self, text: &str) -> bool {
+    fn send(&mut self, text: &str) -> bool {
         self.unsent.extend_from_slice(text.as_bytes());
         let flags = MsgFlags::MSG_NOSIGNAL | MsgFlags::MSG_DONTWAIT;
         match send(self.stream.as_raw_fd(), &self.unsent, flags) {
@@ -195,11 +182,10 @@ impl Client {
             Err(Errno::EAGAIN | Errno::EINTR) => {}
             Err(_) => return false,
         }
-        self.unsent.len() <= Self::PATIENCE
+        self.unsent.len() <= MAX_UNSENT
     }
 
-    /// Says that nothing more comes, so that the client ends.
-    pub fn finish(&mut self) {
+    fn finish(&mut self) {
         let _ = self.stream.shutdown(std::net::Shutdown::Write);
     }
 }
