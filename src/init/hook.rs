@@ -84,7 +84,7 @@ impl Hook {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }
         let machine = Shutdown::new(&plan.run, clock.now());
-        let world = World::of(origin);
+        let world = World::of(origin, &plan.run.withheld_variables);
         Ok(Self { plan, process, gone: false, world, clock, signals, machine, steps: Steps::default() })
     }
 
@@ -126,9 +126,9 @@ impl Hook {
     }
 
     fn happened(&mut self) -> Vec<Event> {
-        let mut events = self.steps.look();
+        let mut events = self.steps.look(&self.world);
         while let Reaped::Child(pid, outcome) = children::reap_one() {
-            events.extend(self.steps.reaped(pid, outcome, false));
+            events.extend(self.steps.reaped(pid, outcome, false, &self.world));
         }
         if !self.gone && self.process.has_ended() {
             self.gone = true;

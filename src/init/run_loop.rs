@@ -86,12 +86,12 @@ impl Runner {
         if !is_pid_1 && plan.adopt == Adopt::Nothing {
             warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
         }
-        let world = World::of(origin);
+        let world = World::of(origin, &plan.withheld_variables);
         if plan.placement == Placement::NewSession {
             tty::give_up();
         }
         let started = spawn::start_command(&plan.command, plan.placement, &world)
-            .map_err(|failure| could_not_start(&plan, failure))?;
+            .map_err(|failure| could_not_start(&plan, failure, &world))?;
         debug!(pid = started.pid.as_raw(), command = %plan.command.program.display(), "started the command");
         // After the spawn: where descriptors are few the command comes first. Before we leave the directory that a
         // relative path is meant from.
@@ -151,7 +151,7 @@ impl Runner {
             {
                 return status;
             }
-            events.extend(self.steps.look());
+            events.extend(self.steps.look(&self.world));
             events.extend(arrivals.iter().filter_map(|arrival| self.received(arrival)));
             let asked = if at_the_door { self.stop_requests() } else { Vec::new() };
             // Those that join a shutdown which is on its way are told of it, though nothing changes.
@@ -222,7 +222,7 @@ impl Runner {
                 self.perform_all(held)
             }
             Reached::Failed(failure) => {
-                let (error, status) = could_not_start(&self.plan, failure);
+                let (error, status) = could_not_start(&self.plan, failure, &self.world);
                 error!("{error:#}");
                 // The child ends by itself; what a stop request has started meanwhile does not.
                 if !self.steps.is_empty() {
@@ -267,7 +267,7 @@ impl Runner {
                 self.main.reaped = true;
                 events.push(Event::MainEnded { outcome, last });
             } else {
-                events.extend(self.steps.reaped(pid, outcome, last));
+                events.extend(self.steps.reaped(pid, outcome, last, &self.world));
             }
         }
         if last {
@@ -618,7 +618,7 @@ fn report_unsent(sent: nix::Result<()>, signal: Signal, target: Target) {
     warn!(%signal, pid = pid.as_raw(), "cannot send a signal: {}", errno.desc());
 }
 
-fn could_not_start(plan: &Plan, failure: Failure) -> (anyhow::Error, ExitStatus) {
-    let why = anyhow::Error::msg(spawn::explain(&plan.command.program, failure));
+fn could_not_start(plan: &Plan, failure: Failure, world: &World) -> (anyhow::Error, ExitStatus) {
+    let why = anyhow::Error::msg(spawn::explain(&plan.command.program, failure, world));
     (why.context("cannot start the command"), plan.start_failure.status(failure.into()))
 }

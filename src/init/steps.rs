@@ -34,8 +34,8 @@ struct RunningStep {
 }
 
 impl RunningStep {
-    fn could_not(&self, failure: Failure) -> StepEnd {
-        StepEnd::NotStarted(spawn::explain(&self.program, failure))
+    fn could_not(&self, failure: Failure, world: &World) -> StepEnd {
+        StepEnd::NotStarted(spawn::explain(&self.program, failure, world))
     }
 }
 
@@ -43,7 +43,13 @@ impl Steps {
     /// Starts a step with these variables in its environment. When it cannot be, the next [`Self::look`] says so.
     pub fn start(&mut self, id: StepId, step: &Step, variables: &[(&str, OsString)], world: &World) {
         let (started, program) = match &step.work {
-            Work::Program(command) => (spawn::start_step(command, variables, world), command.program.clone()),
+            Work::Program(command) => {
+                let own = |name: &str| {
+                    variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone())
+                };
+                let command = command.expand(&|name| own(name).or_else(|| world.variable(name)));
+                (spawn::start_step(&command, variables, world), command.program)
+            }
             Work::Builtin(work) => (spawn::start_builtin(work, world), OsString::from(&step.text)),
         };
         match started {
@@ -52,7 +58,7 @@ impl Steps {
                 self.started.push(RunningStep { id, program, pid, starting, ended: false, tree: Vec::new() });
             }
             Err(failure) => {
-                let end = StepEnd::NotStarted(spawn::explain(&program, failure));
+                let end = StepEnd::NotStarted(spawn::explain(&program, failure, world));
                 self.not_started.push(Event::StepEnded { id, end, last: false });
             }
         }
@@ -74,20 +80,20 @@ impl Steps {
     }
 
     /// A step's own process was reaped.
-    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool) -> Option<Event> {
+    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool, world: &World) -> Option<Event> {
         let step = self.started.iter_mut().find(|step| step.pid == pid && !step.ended)?;
         step.ended = true;
         // One that could not execute its program has said so, or says so now.
         let reached = step.starting.take().map(|mut progress| progress.look());
         let end = match reached {
-            Some(Reached::Failed(failure)) => step.could_not(failure),
+            Some(Reached::Failed(failure)) => step.could_not(failure, world),
             Some(Reached::Program | Reached::Underway) | None => StepEnd::Ended(outcome),
         };
         Some(Event::StepEnded { id: step.id, end, last })
     }
 
     /// Looks which steps execute their programs now; those that cannot have ended.
-    pub fn look(&mut self) -> Vec<Event> {
+    pub fn look(&mut self, world: &World) -> Vec<Event> {
         let mut events = std::mem::take(&mut self.not_started);
         for step in &mut self.started {
             match step.starting.as_mut().map(Progress::look) {
@@ -96,7 +102,11 @@ impl Steps {
                 Some(Reached::Failed(failure)) => {
                     step.starting = None;
                     step.ended = true;
-                    events.push(Event::StepEnded { id: step.id, end: step.could_not(failure), last: false });
+                    events.push(Event::StepEnded {
+                        id: step.id,
+                        end: step.could_not(failure, world),
+                        last: false,
+                    });
                 }
             }
         }

@@ -14,7 +14,7 @@ pub use place::{GraceSource, Place};
 pub(crate) use resolve::split_string;
 pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, status, stop, tini};
 pub use step::{Builtin, HttpRequest, Method, Step, Work};
-pub use words::split_words;
+pub use words::{StepCommand, Word, split_words};
 
 use crate::control::protocol::Until;
 use crate::outcome::{ExitStatus, ZeroCodes};

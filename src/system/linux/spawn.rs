@@ -8,7 +8,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::ptr;
 
 use nix::errno::Errno;
@@ -32,14 +32,32 @@ pub struct World {
     mask: SignalSet,
     children_ignored: bool,
     working_directory: Option<CString>,
+    /// Variables that it is not given.
+    withheld: Vec<String>,
 }
 
 impl World {
-    /// What `origin` says, and the working directory of now.
-    pub fn of(origin: &Origin) -> Self {
+    /// What `origin` says, the working directory of now, and our environment without the `withheld` variables.
+    pub fn of(origin: &Origin, withheld: &[String]) -> Self {
         let directory =
             std::env::current_dir().ok().and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
-        Self { mask: origin.mask, children_ignored: origin.children_ignored, working_directory: directory }
+        Self {
+            mask: origin.mask,
+            children_ignored: origin.children_ignored,
+            working_directory: directory,
+            withheld: withheld.to_vec(),
+        }
+    }
+
+    /// A variable of the environment that children get.
+    pub fn variable(&self, name: &str) -> Option<OsString> {
+        if self.withheld.iter().any(|withheld| withheld == name) { None } else { std::env::var_os(name) }
+    }
+
+    /// Where a path that was given to us is now: a relative one is meant from the directory that we were started in.
+    fn resolve(&self, path: &OsStr) -> PathBuf {
+        let directory = self.working_directory.as_ref().map(|path| OsStr::from_bytes(path.to_bytes()));
+        Path::new(directory.unwrap_or_default()).join(path)
     }
 }
 
@@ -133,7 +151,7 @@ const REPORT_SIZE: usize = 1 + size_of::<c_int>();
 /// When there is no process to be had, or no descriptor; the caller ends the run with it.
 pub fn start_command(command: &CommandLine, placement: Placement, world: &World) -> Result<Started, Failure> {
     let listen_pid = listen_pid_is_ours().then_some(b"LISTEN_PID=".as_slice());
-    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid))?;
+    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid, world))?;
     prepared.placement = placement;
     prepared.fork(world, Then::Exec)
 }
@@ -148,7 +166,7 @@ pub fn start_step(
     variables: &[(&str, OsString)],
     world: &World,
 ) -> Result<Started, Failure> {
-    let mut prepared = Prepared::new(command, Environment::of_ours(variables, None))?;
+    let mut prepared = Prepared::new(command, Environment::of_ours(variables, None, world))?;
     prepared.is_step = true;
     prepared.fork(world, Then::Exec)
 }
@@ -159,7 +177,7 @@ pub fn start_step(
 /// As [`start_step`].
 pub fn start_builtin(work: &Builtin, world: &World) -> Result<Started, Failure> {
     let nothing = CommandLine { program: OsString::new(), arguments: Vec::new() };
-    let mut prepared = Prepared::new(&nothing, Environment::of_ours(&[], None))?;
+    let mut prepared = Prepared::new(&nothing, Environment::of_ours(&[], None, world))?;
     prepared.is_step = true;
     prepared.fork(world, Then::Builtin(work))
 }
@@ -322,7 +340,7 @@ fn failure(stage: Stage, errno: Errno) -> Failure {
     Failure { stage, errno }
 }
 
-/// The environment of a child: ours, entry by entry, with some entries replaced or added.
+/// The environment of a child: ours, entry by entry, with some entries replaced, added or withheld.
 struct Environment {
     /// Keeps the added strings in place.
     _added: Vec<CString>,
@@ -337,14 +355,16 @@ struct Listener {
 }
 
 impl Environment {
-    fn of_ours(variables: &[(&str, OsString)], listener_prefix: Option<&[u8]>) -> Self {
+    fn of_ours(variables: &[(&str, OsString)], listener_prefix: Option<&[u8]>, world: &World) -> Self {
         let added: Vec<CString> = variables
             .iter()
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
         let replaced = |entry: &CStr| {
             let is = |prefix: &[u8]| entry.to_bytes().starts_with(prefix);
-            variables.iter().any(|(name, _)| is([name.as_bytes(), b"="].concat().as_slice()))
+            let mut names =
+                variables.iter().map(|(name, _)| *name).chain(world.withheld.iter().map(String::as_str));
+            names.any(|name| is([name.as_bytes(), b"="].concat().as_slice()))
                 || listener_prefix.is_some_and(is)
         };
         let listener = listener_prefix.map(|prefix| {
@@ -409,15 +429,17 @@ fn listen_pid_is_ours() -> bool {
 }
 
 /// Says why a program could not be executed, with what is behind an error that names the wrong file.
-pub fn explain(program: &OsStr, failure: Failure) -> String {
+pub fn explain(program: &OsStr, failure: Failure, world: &World) -> String {
     let Failure { stage, errno } = failure;
     match (stage, errno) {
         (Stage::Fork, _) => format!("no process for {program:?} could be made: {}", errno.desc()),
         (Stage::Group, _) => {
             format!("no session or process group for {program:?} could be made: {}", errno.desc())
         }
-        (Stage::Exec, Errno::ENOENT) => explain_not_found(program),
-        (Stage::Exec, Errno::EACCES) if Path::new(program).is_dir() => format!("{program:?} is a directory"),
+        (Stage::Exec, Errno::ENOENT) => explain_not_found(program, world),
+        (Stage::Exec, Errno::EACCES) if world.resolve(program).is_dir() => {
+            format!("{program:?} is a directory")
+        }
         (Stage::Exec, Errno::EACCES) => {
             format!(
                 "{program:?} cannot be executed: permission denied: look at its mode, its directories and noexec mounts"
@@ -432,12 +454,12 @@ pub fn explain(program: &OsStr, failure: Failure) -> String {
 
 /// exec says ENOENT of the program when it is a script's interpreter or a dynamic program's loader that is
 /// missing (execve(2), "ERRORS").
-fn explain_not_found(program: &OsStr) -> String {
+fn explain_not_found(program: &OsStr, world: &World) -> String {
     if !program.as_bytes().contains(&b'/') {
         return format!("{program:?} was not found in PATH: name it by its path, or set PATH");
     }
     let mut head = [0_u8; 256];
-    let length = match File::open(program).and_then(|mut file| file.read(&mut head)) {
+    let length = match File::open(world.resolve(program)).and_then(|mut file| file.read(&mut head)) {
         Ok(length) => length,
         Err(_) => return format!("{program:?} was not found"),
     };
