@@ -37,7 +37,11 @@ pub fn run(plan: &ClientPlan) -> ExitStatus {
         }
         ClientPlan::Status { target, json } => ask(target, Request::Status)
             .map(|status| Text::out(if *json { status.json() } else { table(&status) }).print()),
-        ClientPlan::Ready { target } => {
+        ClientPlan::PreStop { target } => Stop::new(target, Until::Prepared, None).and_then(Stop::run),
+        ClientPlan::Cancel { .. } => {
+            Err(Failure { why: "this init knows no cancel".to_owned(), status: ExitStatus::OWN_FAILURE })
+        }
+        ClientPlan::Ready { target, serving: _ } => {
             ask(target, Request::Ready).map(|status| if status.ready { ExitStatus::SUCCESS } else { NO })
         }
     }

@@ -70,7 +70,7 @@ impl Hook {
             );
             return Err((why, ExitStatus::OWN_FAILURE));
         }
-        let mut system = Linux::open(origin).map_err(|errno| {
+        let mut system = Linux::open(origin, &plan.run.withheld_variables).map_err(|errno| {
             (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
         if let Err(errno) = system.adopt_orphans() {

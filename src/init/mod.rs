@@ -17,7 +17,7 @@ use crate::system::linux::entry::Origin;
 
 /// Starts the command, stays until it and all that belongs to it has gone, and returns what to exit with.
 pub fn run(plan: Plan, origin: &Origin) -> ExitStatus {
-    let system = match Linux::open(origin) {
+    let system = match Linux::open(origin, &plan.withheld_variables) {
         Ok(system) => system,
         Err(errno) => {
             error!("cannot receive signals: {}", errno.desc());

@@ -46,9 +46,10 @@ impl<S: System> Steps<S> {
     /// Starts a step with these variables in its environment. When it cannot be, the next [`Self::look`] says so.
     pub(super) fn start(&mut self, id: StepId, step: &Step, variables: Variables, system: &mut S) {
         let program = match &step.work {
-            Work::Program(command) => command.program.clone(),
-            Work::Builtin(_) => OsString::from(&step.text),
+            Work::Program(command) => command.program.literal(),
+            Work::Builtin(_) => None,
         };
+        let program = program.unwrap_or_else(|| OsString::from(&step.text));
         match system.start_step(&step.work, &variables) {
             Ok(Started { pid, pipe }) => self.started.push(RunningStep {
                 id,

@@ -1,5 +1,6 @@
 //! The one resolved plan of a run: everything that the user decided, checked, in types instead of words.
 
+mod place;
 mod resolve;
 mod step;
 mod words;
@@ -9,10 +10,11 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub use place::{GraceSource, Place};
 pub(crate) use resolve::split_string;
 pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, status, stop, tini};
 pub use step::{Builtin, HttpRequest, Method, Step, Work};
-pub use words::split_words;
+pub use words::{StepCommand, Word, split_words};
 
 use crate::control::protocol::Until;
 use crate::outcome::{ExitStatus, ZeroCodes};
@@ -47,6 +49,12 @@ pub struct Plan {
     pub log: LogPlan,
     /// What to exit with when the command cannot be started.
     pub start_failure: StartFailure,
+    /// Where we run, as the environment tells; the pod's termination log may tell of Kubernetes too.
+    pub place: Place,
+    /// Variables that children are not given: they configure this init, not another one below it.
+    pub withheld_variables: Vec<String>,
+    /// To be logged as warnings once the log is there.
+    pub warnings: Vec<String>,
 }
 
 /// Which init a client talks to.
@@ -61,6 +69,16 @@ pub struct Target {
 /// What a client is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ClientPlan {
+    /// Ask for drain and chain, as a preStop hook, and wait until they are over.
+    PreStop {
+        /// Whom.
+        target: Target,
+    },
+    /// Take a [`Self::PreStop`] back.
+    Cancel {
+        /// Whom.
+        target: Target,
+    },
     /// Ask for the shutdown and wait for it.
     Stop {
         /// Whom.
@@ -81,6 +99,8 @@ pub enum ClientPlan {
     Ready {
         /// Who.
         target: Target,
+        /// Whether it counts as ready until the command is told to stop.
+        serving: bool,
     },
 }
 
@@ -167,6 +187,10 @@ pub enum Leftovers {
 pub struct ShutdownPlan {
     /// The time that the orchestrator gives; `None` is no deadline.
     pub grace: Option<Duration>,
+    /// Where that comes from. Against a guess nothing is refused: `drain` and `stop_window` are cut to fit.
+    pub grace_source: GraceSource,
+    /// What was cut to fit a guessed grace; a warning when a stop begins.
+    pub cut_to_fit: Option<String>,
     /// Kept back at the end of the grace for SIGKILL, reaping, post-stop and the report.
     pub reserve: Duration,
     /// How long to go on serving after the stop request.
@@ -195,6 +219,8 @@ impl ShutdownPlan {
     pub fn relay_only(leftovers: Leftovers) -> Self {
         Self {
             grace: None,
+            grace_source: GraceSource::None,
+            cut_to_fit: None,
             reserve: Duration::ZERO,
             drain: Duration::ZERO,
             pre_stop: Vec::new(),

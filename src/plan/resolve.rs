@@ -10,8 +10,8 @@ use anyhow::{Context, Result, anyhow, bail};
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Adopt, AfterFailure, ClientPlan, CommandLine, Control, HookPlan, Leftovers, LogFormat, LogPlan,
-    Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step, Target,
+    Adopt, AfterFailure, ClientPlan, CommandLine, Control, GraceSource, HookPlan, Leftovers, LogFormat,
+    LogPlan, Place, Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step, Target,
 };
 use crate::control::protocol::Until;
 use crate::outcome::ZeroCodes;
@@ -222,6 +222,9 @@ pub fn grace_init(options: &Options) -> Result<Plan> {
                 .unwrap_or(LogFormat::Text),
         },
         start_failure: StartFailure::Ours,
+        place: Place::NoContainer,
+        withheld_variables: Vec::new(),
+        warnings: Vec::new(),
         command: options
             .command("write it behind the options, such as grace-init -- nginx -g 'daemon off;'")?,
     })
@@ -321,8 +324,15 @@ fn shutdown(options: &Options) -> Result<ShutdownPlan> {
     }
     // Whoever wants no deadline wants nothing killed, unless the leftovers were given a time of their own.
     let leftover_default = if grace.is_none() { None } else { Some(DEFAULT_LEFTOVER_GRACE) };
+    let grace_source = match options.one("grace").map(|given| &given.source) {
+        Some(Source::CommandLine) => GraceSource::CommandLine,
+        Some(Source::Variable(name)) => GraceSource::Variable(name),
+        None => GraceSource::Guessed(Place::NoContainer),
+    };
     Ok(ShutdownPlan {
         grace,
+        grace_source,
+        cut_to_fit: None,
         reserve,
         drain,
         pre_stop: options.steps("pre-stop")?,
@@ -426,7 +436,7 @@ pub fn status(options: &Options) -> Result<ClientPlan> {
 /// # Errors
 /// As [`stop`].
 pub fn ready(options: &Options) -> Result<ClientPlan> {
-    Ok(ClientPlan::Ready { target: target(options)? })
+    Ok(ClientPlan::Ready { target: target(options)?, serving: false })
 }
 
 /// What `grace-init hook` is to do: the shutdown's settings, with a process that is not ours in the command's place.
@@ -473,6 +483,9 @@ pub fn dumb_init(options: &Options) -> Result<Plan> {
         control: Control::None,
         log: quiet_log("dumb-init", if debug { LevelFilter::DEBUG } else { LevelFilter::ERROR }),
         start_failure: StartFailure::DumbInit,
+        place: Place::NoContainer,
+        withheld_variables: Vec::new(),
+        warnings: Vec::new(),
         command: options.command("write it behind the options, such as dumb-init -- nginx")?,
     })
 }
@@ -517,6 +530,9 @@ pub fn tini(options: &Options) -> Result<Plan> {
         control: Control::None,
         log: quiet_log("tini", level),
         start_failure: StartFailure::Tini,
+        place: Place::NoContainer,
+        withheld_variables: Vec::new(),
+        warnings: Vec::new(),
         command: options.command("write it behind the options, such as tini -- nginx")?,
     })
 }

@@ -2,14 +2,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, bail};
 
-use super::CommandLine;
-use super::words::split_words;
+use super::words::{StepCommand, Word, split_command};
 use crate::signal::Signal;
 use crate::time::parse_duration;
 
@@ -20,13 +18,15 @@ pub struct Step {
     pub text: String,
     /// What it does.
     pub work: Work,
+    /// Its program could not be found at the start.
+    pub missing_program: bool,
 }
 
 /// What a step does.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Work {
     /// Runs a program, without a shell.
-    Program(CommandLine),
+    Program(StepCommand),
     /// Does something built in.
     Builtin(Builtin),
 }
@@ -84,25 +84,31 @@ impl Step {
     /// # Errors
     /// What is wrong with it and what to write instead; the caller adds where the text came from.
     pub fn parse(text: &OsStr) -> Result<Self> {
-        let words = split_words(text)?;
+        let words = split_command(text)?;
         let shown = text.to_string_lossy().into_owned();
-        let Some((name, operands)) = words.split_first() else {
+        let Some((name, arguments)) = words.split_first() else {
             bail!("expected a command such as \"nginx -s quit\"")
         };
-        let work = match name.as_bytes().strip_prefix(b"@") {
-            Some(builtin) => Work::Builtin(Builtin::parse(&String::from_utf8_lossy(builtin), operands)?),
-            None if shown.contains(['|', ';', '&', '>', '<', '`']) && words.iter().any(is_shell_operator) => {
-                bail!("is run without a shell: use a step for each command, or sh -c '...'")
+        let literals: Option<Vec<OsString>> = words.iter().map(Word::literal).collect();
+        let builtin =
+            name.literal().and_then(|name| Some(name.to_string_lossy().strip_prefix('@')?.to_owned()));
+        let work = match (builtin, literals) {
+            (Some(builtin), Some(literals)) => {
+                Work::Builtin(Builtin::parse(&builtin, literals.get(1..).unwrap_or_default())?)
             }
-            None => Work::Program(CommandLine { program: name.clone(), arguments: operands.to_vec() }),
+            (Some(builtin), None) => bail!("@{builtin} takes no variables"),
+            (None, _) => Work::Program(StepCommand { program: name.clone(), arguments: arguments.to_vec() }),
         };
-        Ok(Self { text: shown, work })
+        Ok(Self { text: shown, work, missing_program: false })
     }
-}
 
-/// A word that only a shell would act upon: given to a program it would be a puzzling argument.
-fn is_shell_operator(word: &OsString) -> bool {
-    [";", "|", "||", "&", "&&", ">", ">>", "<", "2>&1"].iter().any(|operator| word.as_os_str() == *operator)
+    /// The name or path of its program, where that is known before it starts.
+    pub fn program(&self) -> Option<OsString> {
+        match &self.work {
+            Work::Program(command) => command.program.literal(),
+            Work::Builtin(_) => None,
+        }
+    }
 }
 
 impl Builtin {
@@ -196,6 +202,7 @@ mod tests {
         let Work::Program(command) = step(r#"redis-cli -a "two words" 'it''s' a\ b"#).unwrap().work else {
             panic!()
         };
+        let command = command.expand(&|_| None);
         assert_eq!(command.program, "redis-cli");
         assert_eq!(command.arguments, ["-a", "two words", "its", "a b"]);
     }
@@ -239,7 +246,8 @@ mod tests {
         for (text, part) in [
             ("", "expected a command"),
             ("'open", "not closed"),
-            ("a && b", "without a shell"),
+            ("a && b", "needs a shell"),
+            ("@sleep $TIME", "takes no variables"),
             ("@sleep", "@sleep DURATION"),
             ("@sleep soon", "no duration"),
             ("@signal NOPE", "no signal"),

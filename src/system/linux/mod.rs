@@ -46,14 +46,14 @@ pub struct Linux {
 }
 
 impl Linux {
-    /// Begins to receive signals, which must be blocked already.
+    /// Begins to receive signals, which must be blocked already. Children are not given the `withheld` variables.
     ///
     /// # Errors
     /// As signalfd(2) has it; without it there is no init.
-    pub fn open(origin: &Origin) -> nix::Result<Self> {
+    pub fn open(origin: &Origin, withheld: &[String]) -> nix::Result<Self> {
         let clock = Clock::start();
         let signals = SignalFd::open()?;
-        Ok(Self { clock, signals, children: ChildContext::of(origin), own_pid: getpid() })
+        Ok(Self { clock, signals, children: ChildContext::of(origin, withheld), own_pid: getpid() })
     }
 }
 

@@ -33,14 +33,26 @@ pub(super) struct ChildContext {
     mask: SignalSet,
     children_ignored: bool,
     working_directory: Option<CString>,
+    /// Variables that it is not given.
+    withheld: Vec<String>,
 }
 
 impl ChildContext {
-    /// What `origin` says, and the working directory of now.
-    pub fn of(origin: &Origin) -> Self {
+    /// What `origin` says, the working directory of now, and our environment without the `withheld` variables.
+    pub fn of(origin: &Origin, withheld: &[String]) -> Self {
         let directory =
             std::env::current_dir().ok().and_then(|path| CString::new(path.into_os_string().into_vec()).ok());
-        Self { mask: origin.mask, children_ignored: origin.children_ignored, working_directory: directory }
+        Self {
+            mask: origin.mask,
+            children_ignored: origin.children_ignored,
+            working_directory: directory,
+            withheld: withheld.to_vec(),
+        }
+    }
+
+    /// A variable of the environment that children get.
+    fn variable(&self, name: &str) -> Option<OsString> {
+        if self.withheld.iter().any(|withheld| withheld == name) { None } else { std::env::var_os(name) }
     }
 
     /// Where a program is that was named by its path: the child stands in the directory that we have left.
@@ -93,7 +105,7 @@ pub(super) fn start_command(
     context: &ChildContext,
 ) -> Result<Started<ExecPipe>, StartError> {
     let listen_pid = listen_pid_is_ours().then_some(b"LISTEN_PID=".as_slice());
-    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid))?;
+    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid, context))?;
     prepared.placement = placement;
     prepared.fork(context, Then::Exec)
 }
@@ -108,10 +120,13 @@ pub(super) fn start_step(
     variables: &[(&str, OsString)],
     context: &ChildContext,
 ) -> Result<Started<ExecPipe>, StartError> {
-    let environment = Environment::of_ours(variables, None);
+    let environment = Environment::of_ours(variables, None, context);
     match work {
         Work::Program(command) => {
-            let mut prepared = Prepared::new(command, environment)?;
+            let own =
+                |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+            let command = command.expand(&|name| own(name).or_else(|| context.variable(name)));
+            let mut prepared = Prepared::new(&command, environment)?;
             prepared.is_step = true;
             prepared.fork(context, Then::Exec)
         }
@@ -285,7 +300,7 @@ fn failure(stage: Stage, errno: Errno) -> StartError {
     StartError { stage, errno }
 }
 
-/// The environment of a child: ours, entry by entry, with some entries replaced or added.
+/// The environment of a child: ours, entry by entry, with some entries replaced, added or withheld.
 struct Environment {
     /// Keeps the added strings in place.
     _added: Vec<CString>,
@@ -300,14 +315,20 @@ struct Listener {
 }
 
 impl Environment {
-    fn of_ours(variables: &[(&str, OsString)], listener_prefix: Option<&[u8]>) -> Self {
+    fn of_ours(
+        variables: &[(&str, OsString)],
+        listener_prefix: Option<&[u8]>,
+        context: &ChildContext,
+    ) -> Self {
         let added: Vec<CString> = variables
             .iter()
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
         let replaced = |entry: &CStr| {
             let is = |prefix: &[u8]| entry.to_bytes().starts_with(prefix);
-            variables.iter().any(|(name, _)| is([name.as_bytes(), b"="].concat().as_slice()))
+            let withheld = context.withheld.iter().map(String::as_str);
+            let mut names = variables.iter().map(|(name, _)| *name).chain(withheld);
+            names.any(|name| is([name.as_bytes(), b"="].concat().as_slice()))
                 || listener_prefix.is_some_and(is)
         };
         let listener = listener_prefix.map(|prefix| {
