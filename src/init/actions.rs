@@ -6,13 +6,16 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 use tracing::{debug, info, warn};
 
-use super::run_loop::{Init, is_pid_1};
+use super::run_loop::{Init, MAX_REAPED_PER_TURN, is_pid_1};
 use super::steps;
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Placement, RelayTo};
-use crate::shutdown::{Action, Chain, Received, StepId};
+use crate::shutdown::{Action, Chain, Phase, Received, StepId};
 use crate::signal::{Queued, Sender, Signal};
-use crate::system::{Descendant, Descendants, System, Target};
+use crate::system::{Descendant, Descendants, Reaped, System, Target};
+
+/// How often what is left is looked for when we leave.
+const MAX_LAST_PASSES: usize = 8;
 
 impl<S: System> Init<S> {
     /// Does all of it, in this order; returns the exit status when it says to leave.
@@ -26,7 +29,10 @@ impl<S: System> Init<S> {
                     self.main.held.push(action);
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
-                Action::Stop(signal) => self.signal_command(signal, None),
+                Action::Stop(signal) => {
+                    self.signal_command(signal, None);
+                    self.main.group_told = (signal == Signal::TERM).then(|| self.system.process_clock());
+                }
                 // One that was held may come when the command has gone and its number is another's.
                 Action::SignalCommand(_) if self.main.reaped => {}
                 Action::SignalCommand(signal) => self.send(Target::Process(self.main.pid), signal),
@@ -39,7 +45,7 @@ impl<S: System> Init<S> {
                 Action::TermStep(id) => self.steps.term(id, &mut self.system),
                 Action::KillStep(id) => {
                     for process in self.steps.kill(id, &mut self.system) {
-                        self.kill(&process);
+                        self.kill(&process, false);
                     }
                 }
                 Action::LastToGroup(signal) => {
@@ -50,6 +56,7 @@ impl<S: System> Init<S> {
                 Action::KillAll => self.kill_all_again(),
                 Action::Tell(notice) => self.tell(notice),
                 Action::Leave(status) => {
+                    self.reap_the_last_killed();
                     self.remember_killed();
                     self.conclude(status);
                     self.say_farewell();
@@ -140,8 +147,15 @@ impl<S: System> Init<S> {
         self.machine.found_leftovers(all.count());
         debug!(processes = all.count(), "the command left processes behind");
         let told = all.told_by_us_alone(|pid| self.system.is_init_like_us(pid));
-        let main_group = self.main.pid;
-        for process in told.iter().filter(|process| !group_has_it || process.group != main_group) {
+        let (main_group, group_told) = (self.main.pid, self.main.group_told);
+        // What the command forked on its stop signal had none itself. Within one tick of the clock nobody can tell which was
+        // first: a second SIGTERM is better than none.
+        let has_it = |process: &Descendant| {
+            group_has_it
+                && process.group == main_group
+                && group_told.is_none_or(|told| process.started < told)
+        };
+        for process in told.iter().filter(|process| !has_it(process)) {
             self.send(Target::Process(process.pid), Signal::TERM);
         }
     }
@@ -150,6 +164,13 @@ impl<S: System> Init<S> {
     /// of processes take the kernel longer to end than us to look for them, and every look slows it down.
     fn kill_all_again(&mut self) {
         let before = self.system.now();
+        if self.machine.phase() == Phase::Done {
+            // Before we leave: again for what was forked between the look and the signal. What outlives this as well is
+            // the kernel's to end when we are PID 1.
+            let last_passes = if is_pid_1(&self.system) { 1 } else { MAX_LAST_PASSES };
+            let _ = (0..last_passes).any(|_| !self.kill_all());
+            return;
+        }
         if before < self.next_kill_pass {
             return;
         }
@@ -160,30 +181,29 @@ impl<S: System> Init<S> {
 
     /// SIGKILL to every descendant. Groups first: a group is killed in one go, so its members cannot fork away
     /// from it (kernel/fork.c, `copy_process`: a fork with a signal pending is started over).
-    pub(super) fn kill_all(&mut self) {
+    ///
+    /// True when somebody was there who had not had it before.
+    pub(super) fn kill_all(&mut self) -> bool {
         // Looked up before the first SIGKILL: what has ended by it could not be named any more.
         let found = self.system.descendants();
-        let main_group_is_theirs = self.plan.placement != Placement::OurGroup;
-        if !self.main.reaped && main_group_is_theirs && self.main.exec.is_none() {
-            let _ = self.system.send(Target::Group(self.main.pid), Signal::KILL);
+        let mut groups: BTreeSet<Pid> = BTreeSet::new();
+        if !self.main.reaped && self.plan.placement != Placement::OurGroup && self.main.exec.is_none() {
+            groups.insert(self.main.pid);
         }
+        let our_session = self.system.own_session();
+        // Only our descendants can be in a session that one of them has made.
+        let in_theirs =
+            found.iter().flat_map(Descendants::iter).filter(|one| Some(one.session) != our_session);
+        groups.extend(in_theirs.map(|process| process.group));
+        groups.retain(|group| self.system.send(Target::Group(*group), Signal::KILL).is_ok());
         if !found.as_ref().is_some_and(Descendants::is_complete) {
             self.kill_unseen();
         }
-        let Some(all) = found else { return };
-        let our_session = self.system.own_session();
-        // Only our descendants can be in a session that one of them has made.
-        let groups: BTreeSet<Pid> = all
-            .iter()
-            .filter(|process| Some(process.session) != our_session)
-            .map(|process| process.group)
-            .collect();
-        for group in groups {
-            let _ = self.system.send(Target::Group(group), Signal::KILL);
+        let before = self.killed.len();
+        for process in found.iter().flat_map(Descendants::iter) {
+            self.kill(process, groups.contains(&process.group));
         }
-        for process in all.iter() {
-            self.kill(process);
-        }
+        self.killed.len() > before
     }
 
     /// What can be killed without `/proc`.
@@ -197,12 +217,13 @@ impl<S: System> Init<S> {
         }
     }
 
-    fn kill(&mut self, process: &Descendant) {
+    /// SIGKILL to one process, whose group had it just now or not: one that has gone since then was ended by that.
+    fn kill(&mut self, process: &Descendant, group_had_it: bool) {
         match self.system.send(Target::Process(process.pid), Signal::KILL) {
-            Ok(()) => {
+            Err(Errno::ESRCH) if !group_had_it => {}
+            Ok(()) | Err(Errno::ESRCH) => {
                 self.killed.insert((process.pid, process.started), *process);
             }
-            Err(Errno::ESRCH) => {}
             Err(errno) => warn!(pid = process.pid.as_raw(), %errno, "cannot kill a process"),
         }
     }
@@ -211,6 +232,17 @@ impl<S: System> Init<S> {
     pub(super) fn forget_if_it_ended_by_itself(&mut self, pid: Pid, outcome: Outcome) {
         if outcome != Outcome::Killed(Signal::KILL) && !self.killed.is_empty() {
             self.killed.retain(|(killed, _), _| *killed != pid);
+        }
+    }
+
+    /// Before we leave: who has ended by itself just before the last SIGKILL was not killed.
+    fn reap_the_last_killed(&mut self) {
+        for _ in 0..MAX_REAPED_PER_TURN {
+            if self.killed.is_empty() {
+                return;
+            }
+            let Reaped::Child(pid, outcome) = self.system.reap() else { return };
+            self.forget_if_it_ended_by_itself(pid, outcome);
         }
     }
 

@@ -20,7 +20,7 @@ use crate::time::Moment;
 
 /// How many children are reaped before signals are looked at: a storm of orphans must not keep a stop request
 /// waiting.
-const MAX_REAPED_PER_TURN: usize = 1_024;
+pub(super) const MAX_REAPED_PER_TURN: usize = 1_024;
 
 /// An init with its command.
 pub struct Init<S: System> {
@@ -50,6 +50,8 @@ pub(super) struct MainChild<P> {
     /// dispositions are not in place: the signal would be lost, or hit a half-made child.
     pub(super) held: Vec<Action>,
     pub(super) reaped: bool,
+    /// When its group was sent SIGTERM, as [`Descendant::started`] counts: who started later did not have it.
+    pub(super) group_told: Option<u64>,
 }
 
 /// PID 1 gets every orphan of its namespace, and the kernel ends what it leaves behind.
@@ -82,7 +84,7 @@ impl<S: System> Init<S> {
             machine: Shutdown::new(&plan, now),
             plan,
             system,
-            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false },
+            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false, group_told: None },
             steps: Steps::default(),
             killed: BTreeMap::new(),
             next_kill_pass: now,
@@ -256,7 +258,10 @@ impl<S: System> Init<S> {
             }
         }
         let mut events: Vec<Event> = Vec::new();
-        for (pid, outcome) in ended {
+        let count = ended.len();
+        for (number, (pid, outcome)) in (1..).zip(ended) {
+            // Only the last of them leaves nobody behind: told so earlier, the machine would leave with the rest unheard.
+            let last = last && number == count;
             if pid == self.main.pid && !self.main.reaped {
                 self.main.reaped = true;
                 events.push(Event::MainEnded { outcome, last });

@@ -50,7 +50,7 @@ impl<S: System> Steps<S> {
             Work::Builtin(_) => None,
         };
         let program = program.unwrap_or_else(|| OsString::from(&step.text));
-        match system.start_step(&step.work, &variables) {
+        match system.start_step(step, &variables) {
             Ok(Started { pid, pipe }) => self.started.push(RunningStep {
                 id,
                 program,

@@ -379,10 +379,10 @@ impl Shutdown {
                 self.step_ended(id, end, now);
             }
             Event::NoChildren => self.alone = true,
-            Event::Tick => {}
+            // The last event of a turn: what happened in time is never undone by a timer that came due with it.
+            Event::Tick => self.work_off_timers(now),
         }
         self.nobody_left(now);
-        self.work_off_timers(now);
         std::mem::take(&mut self.actions)
     }
 

@@ -470,7 +470,7 @@ fn the_older_inits_only_relay_and_leave() {
 #[test]
 fn the_deadline_holds_at_its_edges() {
     let mut zero = Run::of(&[("grace", "0")]);
-    zero.and(signal(Signal::TERM));
+    zero.and(signal(Signal::TERM)).and(Event::Tick);
     assert_eq!(zero.words(), ["stop SIGTERM", "kill all", "kill all", "leave 137"]);
 
     let mut second = Run::of(&[("grace", "1s"), ("pre-stop", "one")]);
@@ -486,7 +486,7 @@ fn the_deadline_holds_at_its_edges() {
     assert!(long.words().contains(&"kill all"));
 
     let mut reserved = Run::of(&[("grace", "5s"), ("reserve", "5s"), ("stop-window", "0")]);
-    reserved.and(signal(Signal::TERM));
+    reserved.and(signal(Signal::TERM)).and(Event::Tick);
     assert_eq!(reserved.words(), ["stop SIGTERM", "kill all"]);
 }
 

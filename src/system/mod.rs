@@ -17,7 +17,7 @@ use nix::unistd::Pid;
 pub use descendants::{Descendant, Descendants};
 
 use crate::outcome::Outcome;
-use crate::plan::{Cause, CommandLine, Control, Placement, Work};
+use crate::plan::{Cause, CommandLine, Control, Placement, Step};
 use crate::signal::{Queued, Sender, Signal};
 use crate::time::Moment;
 
@@ -61,7 +61,7 @@ pub trait System {
     /// As for the command; the caller records the step as failed.
     fn start_step(
         &mut self,
-        work: &Work,
+        step: &Step,
         variables: &[(&str, OsString)],
     ) -> Result<Started<Self::ExecPipe>, StartError>;
     /// How far a child is.
@@ -100,6 +100,8 @@ pub trait System {
     fn suspend_self(&mut self);
     /// Who descends from us; `None` where `/proc` cannot tell.
     fn descendants(&mut self) -> Option<Descendants>;
+    /// Now, as [`Descendant::started`] counts.
+    fn process_clock(&self) -> u64;
     /// Whether that process is an init of our kind, which stops what is below it itself.
     fn is_init_like_us(&self, pid: Pid) -> bool;
     /// Whether the process was started by a step with these variables, or by what such a one started.

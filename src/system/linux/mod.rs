@@ -28,7 +28,7 @@ use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getpid, getsid};
 
 use super::{Arrival, Descendants, ExecState, Reaped, StartError, Started, System, Target};
-use crate::plan::{CommandLine, Control, Placement, Work};
+use crate::plan::{CommandLine, Control, Placement, Step};
 use crate::signal::{Queued, Sender, Signal};
 use crate::time::Moment;
 use clock::Clock;
@@ -109,10 +109,10 @@ impl System for Linux {
 
     fn start_step(
         &mut self,
-        work: &Work,
+        step: &Step,
         variables: &[(&str, OsString)],
     ) -> Result<Started<Self::ExecPipe>, StartError> {
-        spawn::start_step(work, variables, &self.children)
+        spawn::start_step(&step.work, variables, &self.children)
     }
 
     fn exec_state(&mut self, pipe: &mut Self::ExecPipe) -> ExecState {
@@ -167,6 +167,10 @@ impl System for Linux {
 
     fn descendants(&mut self) -> Option<Descendants> {
         descendants::find()
+    }
+
+    fn process_clock(&self) -> u64 {
+        clock::since_boot_in_ticks()
     }
 
     fn is_init_like_us(&self, pid: Pid) -> bool {
