@@ -15,9 +15,9 @@ use super::steps::{self, Steps};
 use crate::control::server::{Clients, FAREWELL, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan, RelayTo, Report};
-use crate::report::Told;
-use crate::shutdown::{Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId};
-use crate::signal::{Queued, Sender, Signal};
+use crate::report::{self, Summary};
+use crate::shutdown::{Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId, Surroundings};
+use crate::signal::{Queued, Sender, Signal, SignalSet};
 use crate::system::linux::children::{self, Reaped};
 use crate::system::linux::clock::Clock;
 use crate::system::linux::control::{Listener, paths};
@@ -55,6 +55,8 @@ struct Runner {
     killed: BTreeSet<Pid>,
     orphans_reaped: u64,
     is_pid_1: bool,
+    /// Our parent is in our PID namespace, and so is whoever stops us from there.
+    parent_is_visible: bool,
     clients: Clients,
 }
 
@@ -86,6 +88,7 @@ impl Runner {
         if !is_pid_1 && plan.adopt == Adopt::Nothing {
             warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
         }
+        let has_terminal = tty::is_there();
         let world = World::of(origin, &plan.withheld_variables);
         if plan.placement == Placement::NewSession {
             tty::give_up();
@@ -99,7 +102,13 @@ impl Runner {
         if let Err(error) = std::env::set_current_dir("/") {
             debug!(%error, "cannot leave the working directory, which stays busy");
         }
-        let machine = Shutdown::new(&plan, clock.now());
+        let surroundings = Surroundings {
+            on_kubernetes: plan.place.is_kubernetes(),
+            is_first_process: is_pid_1,
+            has_terminal,
+            ignored_at_start: SignalSet::default(),
+        };
+        let machine = Shutdown::new(&plan, surroundings, clock.now());
         let Started { pid, progress } = started;
         let mut runner = Self {
             plan,
@@ -112,6 +121,7 @@ impl Runner {
             killed: BTreeSet::new(),
             orphans_reaped: 0,
             is_pid_1,
+            parent_is_visible: nix::unistd::getppid() != Pid::from_raw(0),
             clients,
         };
         runner.watch_our_parent();
@@ -124,8 +134,13 @@ impl Runner {
         match children::want_parent_death_signal(signal) {
             Ok(false) => {}
             Ok(true) => {
-                let received =
-                    Received { signal, sender: Sender::Kernel, queued: None, command_has_it: false };
+                let received = Received {
+                    signal,
+                    sender: Sender::Kernel,
+                    from_outside: false,
+                    queued: None,
+                    command_has_it: false,
+                };
                 let actions = self.machine.on(Event::Received(received), self.clock.now());
                 let _ = self.perform_all(actions);
             }
@@ -235,6 +250,7 @@ impl Runner {
 
     /// Reaps; true with it when there may be more.
     fn reap(&mut self) -> (Vec<Event>, bool) {
+        let starts = self.machine.starts();
         let mut ended: Vec<(Pid, Outcome)> = Vec::new();
         let mut last = false;
         let mut more = true;
@@ -262,16 +278,16 @@ impl Runner {
             }
         }
         let mut events: Vec<Event> = Vec::new();
+        if last {
+            events.push(Event::NoChildren { starts });
+        }
         for (pid, outcome) in ended {
             if pid == self.main.pid && !self.main.reaped {
                 self.main.reaped = true;
-                events.push(Event::MainEnded { outcome, last });
+                events.push(Event::MainEnded(outcome));
             } else {
-                events.extend(self.steps.reaped(pid, outcome, last, &self.world));
+                events.extend(self.steps.reaped(pid, outcome, &self.world));
             }
-        }
-        if last {
-            events.push(Event::NoChildren);
         }
         (events, more)
     }
@@ -287,6 +303,7 @@ impl Runner {
         Some(Event::Received(Received {
             signal,
             sender: arrival.sender,
+            from_outside: arrival.sender.is_outside(self.parent_is_visible, is_our_descendant),
             queued: arrival.queued,
             command_has_it,
         }))
@@ -312,17 +329,16 @@ impl Runner {
     fn perform_all(&mut self, actions: Vec<Action>) -> Option<ExitStatus> {
         for action in actions {
             match action {
-                Action::Relay(..) | Action::Stop(_) | Action::SignalCommand(_)
-                    if self.main.starting.is_some() =>
-                {
+                Action::Relay(..) | Action::Stop(_) if self.main.starting.is_some() => {
                     debug!("held a signal until the command executes its program");
                     self.main.held.push(action);
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
                 Action::Stop(signal) => self.signal_target(signal, None),
-                // One that was held may come when the command has gone and its number is another's.
-                Action::SignalCommand(_) if self.main.reaped => {}
-                Action::SignalCommand(signal) => self.send(Target::Process(self.main.pid), signal),
+                Action::SignalStep(id, signal) => {
+                    let end = self.signal_step(signal);
+                    self.steps.has_ended(id, end);
+                }
                 Action::SuspendSelf => {
                     debug!("suspending ourselves with the command");
                     signals::suspend_ourselves();
@@ -341,6 +357,16 @@ impl Runner {
                 }
                 Action::TermLeftovers { group_has_it } => self.term_leftovers(group_has_it),
                 Action::KillAll => self.kill_all(),
+                Action::CountDescendants => {
+                    let descendants = Descendants::find().map_or(0, |all| all.count());
+                    let actions = self.machine.on(Event::Counted { descendants }, self.clock.now());
+                    self.perform_all(actions);
+                }
+                Action::ListRunning => {
+                    let all = Descendants::find().unwrap_or_default();
+                    self.machine.found_running(all.iter().map(ToString::to_string).collect());
+                }
+                Action::AppendToReport(line) => self.append_to_report(line),
                 Action::Tell(notice) => self.tell(notice),
                 Action::Leave(status) => {
                     self.conclude(status);
@@ -382,6 +408,23 @@ impl Runner {
             }
             (sent, _) => report_unsent(sent, signal, target),
         }
+    }
+
+    /// Sends a step's signal to the command alone.
+    fn signal_step(&mut self, signal: Signal) -> StepEnd {
+        if self.main.starting.is_some() {
+            self.main.held.push(Action::Relay(signal, Received::by_the_init(signal)));
+            return StepEnd::Ended(Outcome::Exited(0));
+        }
+        match signals::send(Target::Process(self.main.pid), signal) {
+            Ok(()) => StepEnd::Ended(Outcome::Exited(0)),
+            Err(errno) => StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc())),
+        }
+    }
+
+    fn append_to_report(&self, line: report::ReportLine) {
+        let Report::File(path) = &self.plan.report else { return };
+        let _ = (path, line);
     }
 
     fn members_of_the_group(&self) -> Vec<Descendant> {
@@ -504,8 +547,17 @@ impl Runner {
             Notice::ChainCut(id) => {
                 warn!(number = id.number(), "the chain ends here: later steps are left out")
             }
-            Notice::GaveUp => {
-                error!("processes are left that SIGKILL did not end in time: leaving all the same")
+            Notice::GaveUp => error!("some processes survived SIGKILL; exiting anyway"),
+            Notice::Cut(received) => warn!(
+                signal = %received.signal,
+                "a stop signal came before the hook was over; the drain and the chain end here"
+            ),
+            Notice::GuessOver => warn!("{}", report::guess_is_over(&self.machine)),
+            Notice::CutToFit(warning) => warn!("{warning}"),
+            Notice::Cancelled(sender) => info!(%sender, "the pre-stop request was cancelled"),
+            Notice::NobodyStopped => warn!("no stop signal followed the pre-stop request; stopping now"),
+            Notice::ShutdownSkipped(signal) => {
+                warn!(%signal, "{}", report::shutdown_was_skipped(&self.machine, signal));
             }
         }
     }
@@ -547,7 +599,7 @@ impl Runner {
 
     /// The last words.
     fn conclude(&self, status: ExitStatus) {
-        let told = Told::of(&self.machine, self.clock.now(), status);
+        let told = Summary::of(&self.machine, self.clock.now(), status);
         let elapsed_ms = u64::try_from(told.elapsed().as_millis()).unwrap_or(u64::MAX);
         let exit_code = status.code();
         debug!(orphans_reaped = self.orphans_reaped, exit_code, "leaving");
@@ -574,7 +626,7 @@ fn leads_to_more(action: &Action) -> bool {
         Action::Relay(..) | Action::Tell(Notice::NotRelayed(_) | Notice::Repeated(_)) => false,
         Action::SuspendSelf
         | Action::Stop(_)
-        | Action::SignalCommand(_)
+        | Action::SignalStep(..)
         | Action::ContinueSuspended
         | Action::StartStep(_)
         | Action::TermStep(_)
@@ -582,6 +634,9 @@ fn leads_to_more(action: &Action) -> bool {
         | Action::LastToGroup(_)
         | Action::TermLeftovers { .. }
         | Action::KillAll
+        | Action::CountDescendants
+        | Action::ListRunning
+        | Action::AppendToReport(_)
         | Action::Tell(_)
         | Action::Leave(_) => true,
     }
@@ -610,6 +665,10 @@ fn listen(control: &Control, is_pid_1: bool) -> Option<Listener> {
             None
         }
     }
+}
+
+fn is_our_descendant(pid: i32) -> bool {
+    Descendants::find().is_some_and(|all| all.iter().any(|process| process.pid.as_raw() == pid))
 }
 
 fn report_unsent(sent: nix::Result<()>, signal: Signal, target: Target) {

@@ -43,6 +43,11 @@ impl Steps {
     /// Starts a step with these variables in its environment. When it cannot be, the next [`Self::look`] says so.
     pub fn start(&mut self, id: StepId, step: &Step, variables: &[(&str, OsString)], world: &World) {
         let (started, program) = match &step.work {
+            // The loop sends it: this is told of as a failure rather than forgotten.
+            Work::Signal(signal) => {
+                let end = StepEnd::NotStarted(format!("{signal} needs no process"));
+                return self.has_ended(id, end);
+            }
             Work::Program(command) => {
                 let own = |name: &str| {
                     variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone())
@@ -59,9 +64,14 @@ impl Steps {
             }
             Err(failure) => {
                 let end = StepEnd::NotStarted(spawn::explain(&program, failure, world));
-                self.not_started.push(Event::StepEnded { id, end, last: false });
+                self.not_started.push(Event::StepEnded(id, end));
             }
         }
+    }
+
+    /// A step that needed no process is over; the next [`Self::look`] says so.
+    pub fn has_ended(&mut self, id: StepId, end: StepEnd) {
+        self.not_started.push(Event::StepEnded(id, end));
     }
 
     /// Whether no step was ever started.
@@ -80,7 +90,7 @@ impl Steps {
     }
 
     /// A step's own process was reaped.
-    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool, world: &World) -> Option<Event> {
+    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, world: &World) -> Option<Event> {
         let step = self.started.iter_mut().find(|step| step.pid == pid && !step.ended)?;
         step.ended = true;
         // One that could not execute its program has said so, or says so now.
@@ -89,7 +99,7 @@ impl Steps {
             Some(Reached::Failed(failure)) => step.could_not(failure, world),
             Some(Reached::Program | Reached::Underway) | None => StepEnd::Ended(outcome),
         };
-        Some(Event::StepEnded { id: step.id, end, last })
+        Some(Event::StepEnded(step.id, end))
     }
 
     /// Looks which steps execute their programs now; those that cannot have ended.
@@ -102,11 +112,7 @@ impl Steps {
                 Some(Reached::Failed(failure)) => {
                     step.starting = None;
                     step.ended = true;
-                    events.push(Event::StepEnded {
-                        id: step.id,
-                        end: step.could_not(failure, world),
-                        last: false,
-                    });
+                    events.push(Event::StepEnded(step.id, step.could_not(failure, world)));
                 }
             }
         }
