@@ -347,6 +347,7 @@ fn shutdown(options: &Options) -> Result<ShutdownPlan> {
         ladder,
         stop_window,
         stop_on: stop_on(options)?,
+        stop_on_given: options.one("stop-on").is_some(),
         leftovers: Leftovers::Wait(options.limit("leftover-grace")?.unwrap_or(leftover_default)),
         post_stop: options.steps("post-stop")?,
     })
