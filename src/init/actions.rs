@@ -27,10 +27,7 @@ impl<S: System> Init<S> {
                     self.main.held.push(action);
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
-                Action::Stop(signal) => {
-                    self.signal_command(signal, None);
-                    self.main.group_told = (signal == Signal::TERM).then(|| self.system.process_clock());
-                }
+                Action::Stop(signal) => self.signal_command(signal, None),
                 Action::SignalStep(id, signal) => {
                     let end = self.signal_step(signal);
                     self.steps.has_ended(id, end);
@@ -172,15 +169,10 @@ impl<S: System> Init<S> {
         self.machine.found_leftovers(all.count());
         debug!(processes = all.count(), "the command left processes behind");
         let told = all.told_by_us_alone(|pid| self.system.is_init_like_us(pid));
-        let (main_group, group_told) = (self.main.pid, self.main.group_told);
-        // What the command forked on its stop signal had none itself. Within one tick of the clock nobody can tell which was
-        // first: a second SIGTERM is better than none.
-        let has_it = |process: &Descendant| {
-            group_has_it
-                && process.group == main_group
-                && group_told.is_none_or(|told| process.started < told)
-        };
-        for process in told.iter().filter(|process| !has_it(process)) {
+        // What the command's group forked since it had SIGTERM is its own way of ending, `trap 'upload-logs' TERM` for one, and is
+        // left to finish.
+        let main_group = self.main.pid;
+        for process in told.iter().filter(|process| !group_has_it || process.group != main_group) {
             self.send(Target::Process(process.pid), Signal::TERM);
         }
     }

@@ -48,8 +48,6 @@ pub(super) struct MainChild<P> {
     /// dispositions are not in place: the signal would be lost, or hit a half-made child.
     pub(super) held: Vec<Action>,
     pub(super) reaped: bool,
-    /// When its group was sent SIGTERM, as [`Descendant::started`] counts: who started later did not have it.
-    pub(super) group_told: Option<u64>,
 }
 
 /// PID 1 gets every orphan of its namespace, and the kernel ends what it leaves behind.
@@ -88,7 +86,7 @@ impl<S: System> Init<S> {
             machine: Shutdown::new(&plan, surroundings, now),
             plan,
             system,
-            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false, group_told: None },
+            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false },
             steps: Steps::default(),
             killed: BTreeMap::new(),
             next_kill_pass: now,

@@ -74,7 +74,7 @@ behaviours! {
 
     [PidNamespace]
     fn a_step_is_run_without_a_shell(init) {
-        let run = stop(init.as_pid_one().options(HOURS).step("printf '%s,' \"a b\" $HOME 'c  d' '*'"));
+        let run = stop(init.as_pid_one().options(HOURS).step("printf '%s,' \"a b\" '$HOME' 'c  d' '*'"));
         assert!(run.timeline().text("stdout").contains("a b,$HOME,c  d,*,"), "{}", run.timeline().picture());
     }
 

@@ -237,7 +237,11 @@ impl Life<'_> {
         if let Some(began) = self.began(Phase::Leftovers) {
             for (id, process) in self.ours() {
                 let leftover = process.born + slack < began && !gone_by(process, began + slack);
-                let told = Self::told_at(process).is_some_and(|told| told <= began + slack);
+                // What the group forked since it had SIGTERM is its own way of ending.
+                let way_of_ending = process.owner == Owner::Command
+                    && self.history.stop_signals.last() == Some(&Signal::TERM)
+                    && self.began(Phase::Stopping).is_some_and(|stopping| process.born >= stopping);
+                let told = way_of_ending || Self::told_at(process).is_some_and(|told| told <= began + slack);
                 if leftover && can_be_told(process) && !told && self.left() > began + slack {
                     wrong.push(format!("p{id} {:?} was left over and not told to end", process.owner));
                 }

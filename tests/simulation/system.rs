@@ -475,10 +475,6 @@ impl System for Sim {
         Some(Descendants::of(self.own_pid(), all, self.scenario.proc == Proc::Hides))
     }
 
-    fn process_clock(&self) -> u64 {
-        self.kernel.now / TICK
-    }
-
     fn is_init_like_us(&self, _: Pid) -> bool {
         false
     }

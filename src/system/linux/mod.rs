@@ -181,10 +181,6 @@ impl System for Linux {
         descendants::find()
     }
 
-    fn process_clock(&self) -> u64 {
-        clock::since_boot_in_ticks()
-    }
-
     fn is_init_like_us(&self, pid: Pid) -> bool {
         descendants::is_init_like_us(pid)
     }
