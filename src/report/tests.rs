@@ -1,10 +1,10 @@
 use super::*;
-use crate::plan::{self, Options, Plan};
+use crate::plan::Plan;
 use crate::shutdown::{Event, Received};
 use crate::signal::{Sender, Signal};
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
+    crate::cli::plan_for_tests(pairs)
 }
 
 const fn at(millis: u64) -> Moment {

@@ -38,7 +38,7 @@ themes! {
     world
     reaping
     leftovers
-    faces
+    personalities
     tty
     log
     scripts
