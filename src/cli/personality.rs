@@ -267,7 +267,10 @@ fn tini(name: &'static str, words: &VecDeque<OsString>, environment: &Environmen
         return Ok(Invocation::Pause(log));
     }
     let group = options.group || environment.variable("TINI_KILL_PROCESS_GROUP").is_some();
-    let adopts = options.subreaper || environment.variable("TINI_SUBREAPER").is_some();
+    // catatonit always adopts, and podman's init is catatonit.
+    let adopts = options.subreaper
+        || environment.variable("TINI_SUBREAPER").is_some()
+        || ["catatonit", "podman-init"].contains(&name);
     let mut rewrites = Rewrites::default();
     // They tell a background process to keep off the terminal, which tini has just left to the command.
     rewrites.set(Signal::TTIN, Rewrite::Drop);

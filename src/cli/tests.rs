@@ -599,6 +599,38 @@ fn the_help_names_every_option_with_its_variable_and_fits_a_terminal() {
     }
 }
 
+/// The options of a command line as a table of docs/reference.md.
+fn reference_table(command_line: &CommandLineSpec) -> String {
+    let escape = |text: &str| text.replace('|', "\\|");
+    let row = |spec: &spec::Spec| {
+        let variable = environment::variable_of(spec).map(|name| format!("`{name}`")).unwrap_or_default();
+        let details = if spec.details.is_empty() { String::new() } else { format!(". {}", spec.details) };
+        let spelling = help::spelling(spec);
+        format!(
+            "| `{}` | {variable} | {}{} |\n",
+            spelling.trim_start(),
+            escape(spec.help),
+            escape(details.trim_end_matches('.'))
+        )
+    };
+    let rows: String = command_line.options().map(|option| row(option.spec())).collect();
+    format!("| option | variable | meaning [default] |\n| --- | --- | --- |\n{rows}")
+}
+
+#[test]
+fn the_reference_has_the_options_of_every_command_line() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/reference.md");
+    let reference = std::fs::read_to_string(path).unwrap();
+    for command_line in command_lines() {
+        let table = reference_table(command_line);
+        let heading = format!("## {}\n", command_line.name);
+        let section = reference.split_once(&heading).map(|(_, rest)| rest.split("\n## ").next().unwrap());
+        let section = section.unwrap_or_else(|| panic!("no heading {heading}"));
+        assert!(section.contains(&table), "the table of {heading}in {path} has to be:\n\n{table}");
+        assert!(section.contains("\nExit status: "), "{heading}has no exit statuses");
+    }
+}
+
 #[test]
 fn clap_finds_no_fault_with_the_descriptions() {
     for command_line in command_lines() {

@@ -38,9 +38,10 @@ pub fn run(plan: &ClientPlan) -> ExitStatus {
         ClientPlan::Status { target, json } => ask(target, Request::Status)
             .map(|status| output::out(&if *json { status.json() } else { table(&status) })),
         ClientPlan::PreStop { target } => Stop::new(target, Until::Prepared, None).and_then(Stop::run),
-        ClientPlan::Cancel { .. } => {
-            Err(Failure { why: "this init knows no cancel".to_owned(), status: ExitStatus::OWN_FAILURE })
-        }
+        ClientPlan::Cancel { target } => connect(target).and_then(|_| {
+            let why = "this init cannot take a pre-stop back".to_owned();
+            Err(Failure { why, status: ExitStatus::OWN_FAILURE })
+        }),
         ClientPlan::Ready { target, serving: _ } => {
             ask(target, Request::Ready).map(|status| if status.ready { ExitStatus::SUCCESS } else { NO })
         }

@@ -23,7 +23,13 @@ fn term() -> Event {
 #[test]
 fn the_timeline_shows_where_the_time_goes() {
     let text = explain(
-        &plan(&[("drain", "5s"), ("pre-stop", "nginx -s quit"), ("stop-signal", "TERM:3s,INT")]).shutdown,
+        &plan(&[
+            ("grace", "30s"),
+            ("drain", "5s"),
+            ("pre-stop", "nginx -s quit"),
+            ("stop-signal", "TERM:3s,INT"),
+        ])
+        .shutdown,
     );
     let expected = "\
 grace 30s = budget 28s + reserve 2s

@@ -44,6 +44,7 @@ themes! {
     scripts
     containers;
     only ours:
+    command_line
     shutdown
     steps
     report
