@@ -1,14 +1,14 @@
 //! The other side of the control socket: `grace-init stop`, `status` and `ready`.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::cli::{Stream, Text};
 use crate::control::protocol::{LONGEST_BLOCK, Request, Status, Until};
 use crate::outcome::ExitStatus;
+use crate::output;
 use crate::plan::{ClientPlan, Target};
 use crate::system::linux::clock::Clock;
 use crate::system::linux::control::Connection;
@@ -36,11 +36,12 @@ pub fn run(plan: &ClientPlan) -> ExitStatus {
             Stop::new(target, *until, *timeout).and_then(Stop::run)
         }
         ClientPlan::Status { target, json } => ask(target, Request::Status)
-            .map(|status| Text::out(if *json { status.json() } else { table(&status) }).print()),
+            .map(|status| output::out(&if *json { status.json() } else { table(&status) })),
         ClientPlan::PreStop { target } => Stop::new(target, Until::Prepared, None).and_then(Stop::run),
-        ClientPlan::Cancel { .. } => {
-            Err(Failure { why: "this init knows no cancel".to_owned(), status: ExitStatus::OWN_FAILURE })
-        }
+        ClientPlan::Cancel { target } => connect(target).and_then(|_| {
+            let why = "this init cannot take a pre-stop back".to_owned();
+            Err(Failure { why, status: ExitStatus::OWN_FAILURE })
+        }),
         ClientPlan::Ready { target, serving: _ } => {
             ask(target, Request::Ready).map(|status| if status.ready { ExitStatus::SUCCESS } else { NO })
         }
@@ -56,7 +57,7 @@ struct Failure {
 
 impl Failure {
     fn print(self) -> ExitStatus {
-        Text { text: format!("grace-init: {}\n", self.why), to: Stream::Error }.print();
+        output::error(&format!("grace-init: {}\n", self.why));
         self.status
     }
 }
@@ -250,7 +251,7 @@ impl Screen {
         if self.terminal && self.phase != status.phase {
             self.phase.clone_from(&status.phase);
             let elapsed = Measured(status.elapsed.unwrap_or_default());
-            Text::out(format!("\r\x1b[K{elapsed:>8}  {}\n", status.phase)).print();
+            output::out(&format!("\r\x1b[K{elapsed:>8}  {}\n", status.phase));
         }
     }
 
@@ -259,14 +260,12 @@ impl Screen {
         let Some(remaining) = status.remaining else { return };
         let remaining = remaining.saturating_sub(since);
         let bar = bar(remaining, status.budget.unwrap_or(remaining));
-        Text::out(format!("\r\x1b[K{bar} {} left", tenths(remaining))).print();
-        let _ = io::stdout().flush();
+        output::out(&format!("\r\x1b[K{bar} {} left", tenths(remaining)));
     }
 
     fn clear(&self) {
         if self.terminal {
-            Text::out("\r\x1b[K".to_owned()).print();
-            let _ = io::stdout().flush();
+            output::out("\r\x1b[K");
         }
     }
 }
