@@ -24,6 +24,8 @@ pub enum Need {
     RustImage,
     /// What the containers' image is made of: busybox, the other inits and the release of ours.
     ContainerTools,
+    /// An init under test that is linked dynamically, so that a library can be put in front of the C library.
+    DynamicBuild,
     /// Flink's libraries, at `FLINK_HOME`.
     Flink,
     /// That every user can reach what was built: a home directory may be closed to others.
@@ -51,6 +53,7 @@ impl Need {
                 "needs busybox, dumb-init, tini and `rustup target add {}`",
                 container::release_target()
             ),
+            Self::DynamicBuild => "needs an init that is linked dynamically".to_owned(),
             Self::Flink => "needs flink's libraries at FLINK_HOME".to_owned(),
             Self::OpenBuild => "needs a build directory that every user can enter".to_owned(),
             Self::File(path) => format!("needs {path}"),
@@ -78,6 +81,8 @@ impl Need {
             }
             // Installed is not enough: many sandboxes forbid tracing.
             Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
+            Self::DynamicBuild => std::env::var_os("INIT_UNDER_TEST")
+                .is_none_or(|init| !container::libraries(init.as_ref()).is_empty()),
             Self::Flink => std::env::var_os("FLINK_HOME")
                 .is_some_and(|place| std::path::Path::new(&place).join("lib").is_dir()),
             Self::OpenBuild => example("stage").ancestors().skip(1).all(|place| {
