@@ -9,6 +9,7 @@ pub mod clock;
 pub mod control;
 pub mod descendants;
 pub mod entry;
+mod exec;
 pub mod files;
 pub mod memory;
 pub mod process;
