@@ -48,7 +48,7 @@ themes! {
     steps
     report
     deadline
-    doors
+    control_socket
     faults
     house
     images
