@@ -26,9 +26,10 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 /// Bytes that come near to what users and clients write.
 fn real_bytes() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
-        "(grace-init|dumb-init|tini|true)",
+        "(grace-init|dumb-init|tini|true|stop|hook|copy-to)",
         "--?(grace|reserve|drain|pre-stop|stop-signal|stop-window|stop-on|rewrite|exit-zero|S|c|v|g)=?",
-        "(GRACE_INIT|DUMB_INIT|TINI)_(GRACE|PRE_STOP|STOP_SIGNAL|SETSID|DEBUG|VERBOSITY)=",
+        "(GRACE_INIT|DUMB_INIT|TINI)_(GRACE|PRE_STOP|STOP_SIGNAL|SINGLE_CHILD|SETSID|DEBUG|VERBOSITY)=",
+        "[$]([{]?[A-Z0-9]{1,4}[}]?|[$(@])",
         "(TERM|SIGQUIT|RTMIN\\+1|15|0|64)(:[0-9]{1,4}(ms|s|m|h)?)?,?",
         "[0-9]{0,20}(ms|s|m|h|\\.5s)?",
         "@(sleep|signal|http GET http://127.0.0.1:1/|wait-file|wait-port-idle) ",

@@ -7,9 +7,9 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use super::screen::{Screen, printable, table};
-use crate::cli::{Stream, Text};
 use crate::control::protocol::{MAX_BLOCK, Request, Status, Until};
 use crate::outcome::ExitStatus;
+use crate::output;
 use crate::plan::{ClientPlan, Target};
 use crate::system::linux::clock::Clock;
 use crate::system::linux::control::{Connection, NoConnection, is_nothing_yet};
@@ -42,7 +42,7 @@ pub fn run(plan: &ClientPlan) -> ExitStatus {
         }
         ClientPlan::Cancel { target } => ask(target, Request::Cancel).map(|_| ExitStatus::SUCCESS),
         ClientPlan::Status { target, json } => ask(target, Request::Status)
-            .map(|status| Text::out(if *json { status.json() } else { table(&status) }).print()),
+            .map(|status| output::out(&if *json { status.json() } else { table(&status) })),
         ClientPlan::Ready { target, serving } => ask(target, Request::Ready).map(|status| {
             let yes = if *serving { status.serving } else { status.ready };
             if yes { ExitStatus::SUCCESS } else { NO }
@@ -79,7 +79,7 @@ impl Failure {
     }
 
     fn print(self) -> ExitStatus {
-        Text { text: format!("grace-init: {}\n", self.why), to: Stream::Error }.print();
+        output::error(&format!("grace-init: {}\n", self.why));
         self.status
     }
 }
@@ -271,7 +271,7 @@ impl Waiting {
             // Writing to a String cannot fail.
             let _ = writeln!(text, "grace-init: {}", printable(failure));
         }
-        Text { text, to: Stream::Error }.print();
+        output::error(&text);
         Ok(NO)
     }
 

@@ -1,11 +1,11 @@
 //! What people see of an init: the table of `status`, and the bar of `stop` on a terminal.
 
 use std::borrow::Cow;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::Duration;
 
-use crate::cli::Text;
 use crate::control::protocol::Status;
+use crate::output;
 use crate::time::Measured;
 
 /// What a person at a terminal sees of a shutdown.
@@ -30,7 +30,7 @@ impl Screen {
         if self.is_terminal && self.phase != status.phase {
             self.phase.clone_from(&status.phase);
             let elapsed = Measured(status.elapsed.unwrap_or_default());
-            Text::out(format!("\r\x1b[K{elapsed:>8}  {}\n", printable(&status.phase))).print();
+            output::out(&format!("\r\x1b[K{elapsed:>8}  {}\n", printable(&status.phase)));
         }
     }
 
@@ -39,16 +39,14 @@ impl Screen {
         let Some(remaining) = status.remaining.filter(|_| self.is_terminal) else { return false };
         let remaining = remaining.saturating_sub(since);
         let bar = bar(remaining, status.budget.unwrap_or(remaining));
-        Text::out(format!("\r\x1b[K{bar} {} left", tenths(remaining))).print();
-        let _ = io::stdout().flush();
+        output::out(&format!("\r\x1b[K{bar} {} left", tenths(remaining)));
         true
     }
 
     /// Takes the bar away.
     pub fn clear(&self) {
         if self.is_terminal {
-            Text::out("\r\x1b[K".to_owned()).print();
-            let _ = io::stdout().flush();
+            output::out("\r\x1b[K");
         }
     }
 }

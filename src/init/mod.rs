@@ -3,6 +3,7 @@
 mod actions;
 pub mod hook;
 mod notices;
+pub mod pause;
 mod run_loop;
 mod steps;
 

@@ -1,10 +1,10 @@
 use super::*;
-use crate::plan::{self, Options, Plan};
+use crate::plan::Plan;
 use crate::shutdown::{Event, Received};
 use crate::signal::{Sender, Signal};
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
+    crate::cli::plan_for_tests(pairs)
 }
 
 const fn at(millis: u64) -> Moment {
@@ -23,7 +23,13 @@ fn term() -> Event {
 #[test]
 fn the_timeline_shows_where_the_time_goes() {
     let text = explain(
-        &plan(&[("drain", "5s"), ("pre-stop", "nginx -s quit"), ("stop-signal", "TERM:3s,INT")]).shutdown,
+        &plan(&[
+            ("grace", "30s"),
+            ("drain", "5s"),
+            ("pre-stop", "nginx -s quit"),
+            ("stop-signal", "TERM:3s,INT"),
+        ])
+        .shutdown,
     );
     let expected = "\
 grace 30s = budget 28s + reserve 2s

@@ -1,7 +1,6 @@
 //! Every rule of the shutdown, on a clock that the test turns.
 
 use super::*;
-use crate::plan::{self, Options};
 use proptest::prelude::*;
 
 /// A machine, its clock, and all that it said to do.
@@ -16,7 +15,7 @@ const fn at(millis: u64) -> Moment {
 }
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
+    crate::cli::plan_for_tests(pairs)
 }
 
 /// Actions in few words; what is only said is left out.
@@ -450,10 +449,7 @@ fn without_a_deadline_nothing_is_ever_killed() {
 
 #[test]
 fn the_older_inits_only_relay_and_leave() {
-    let plan = |name: &str| match crate::cli::read(vec![name.into(), "true".into()], |_| None) {
-        Ok(crate::cli::Request::Run(plan)) => *plan,
-        other => panic!("{other:?}"),
-    };
+    let plan = |name: &str| crate::cli::plan_of_words_for_tests(&[name, "true"]);
     for (name, goodbye) in [("dumb-init", vec!["last SIGTERM", "leave 3"]), ("tini", vec!["leave 3"])] {
         let mut run = Run { machine: Shutdown::new(&plan(name), at(0)), now: at(0), done: Vec::new() };
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");

@@ -293,7 +293,7 @@ behaviours! {
     fn an_init_without_arguments_says_what_is_missing(init) {
         let mut run = confined(init.outside(), &["argv0"]).one_stream().start();
         run.exits_with(125);
-        run.timeline().saw_times("no command to run", 1);
+        run.timeline().saw_times("no command given", 1);
     }
 
     []

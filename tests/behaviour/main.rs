@@ -38,12 +38,13 @@ themes! {
     world
     reaping
     leftovers
-    faces
+    personalities
     tty
     log
     scripts
     containers;
     only ours:
+    command_line
     shutdown
     steps
     report

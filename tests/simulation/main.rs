@@ -25,7 +25,7 @@ mod system;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use grace_init::cli::{self, Request};
+use grace_init::cli::{self, Environment, Invocation};
 use grace_init::init::Init;
 use grace_init::plan::Plan;
 
@@ -40,8 +40,8 @@ fn number(variable: &str) -> Option<u64> {
 /// The plan of a scenario; `None` where its settings do not fit together.
 fn plan(scenario: &Scenario) -> Option<Plan> {
     let words = scenario.words().into_iter().map(Into::into).collect();
-    match cli::read(words, |_| None) {
-        Ok(Request::Run(plan)) => Some(*plan),
+    match cli::read(words, &Environment::default()) {
+        Ok(Invocation::Run(plan)) => Some(*plan),
         Ok(_) => panic!("{:?} runs nothing", scenario.words()),
         Err(_) => None,
     }

@@ -80,3 +80,9 @@ impl AsFd for Process {
         self.descriptor.as_fd()
     }
 }
+
+/// Whether we are a container's first process, or one that a runtime put into a container later: PID 1, or the child of a
+/// process outside our PID namespace.
+pub fn may_be_first_of_container() -> bool {
+    nix::unistd::getpid() == Pid::from_raw(1) || nix::unistd::getppid() == Pid::from_raw(0)
+}

@@ -379,7 +379,7 @@ impl Environment {
 }
 
 /// The entries of our own environment.
-fn our_entries() -> impl Iterator<Item = &'static CStr> {
+pub(super) fn our_entries() -> impl Iterator<Item = &'static CStr> {
     // SAFETY: nothing in this program changes the environment.
     let mut next = unsafe { environ };
     std::iter::from_fn(move || {

@@ -199,6 +199,7 @@ impl Crate {
             Subject::Ours | Subject::OursAs(_) => "/grace-init",
             Subject::Peer(Face::DumbInit) => "/dumb-init",
             Subject::Peer(Face::Tini | Face::DockerInit) => "/tini",
+            Subject::Peer(Face::Catatonit) => "/catatonit",
         };
         let mut words: Vec<String> =
             ["run", "--name", &name, "--network", "none"].map(str::to_owned).to_vec();
