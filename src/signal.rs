@@ -217,6 +217,21 @@ pub enum Sender {
     Process(i32),
 }
 
+impl Sender {
+    /// Whether this counts as outside the container, so that an orchestrator may have sent it.
+    ///
+    /// A container's first process has a parent that its PID namespace cannot see (PPID 0): senders out there read as
+    /// PID 0 and everybody else is inside. Where the parent is visible the orchestrator is too, so that there whoever is
+    /// not ours counts as outside. `is_ours` says whether a PID is a living descendant or client of this init.
+    pub fn is_outside(self, parent_is_visible: bool, is_ours: impl FnOnce(i32) -> bool) -> bool {
+        match self {
+            Self::Kernel => false,
+            Self::Outside => true,
+            Self::Process(pid) => parent_is_visible && !is_ours(pid),
+        }
+    }
+}
+
 impl fmt::Display for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -315,6 +330,23 @@ mod tests {
         assert_eq!(rewrites.apply(Signal::TTIN), Rewrite::To(Signal::STOP));
         assert_eq!(rewrites.apply(Signal::HUP), Rewrite::To(Signal::QUIT));
         assert_eq!(rewrites.apply(Signal::INT), Rewrite::To(Signal::INT));
+    }
+
+    #[test]
+    fn who_is_outside_depends_on_whether_our_parent_can_be_seen() {
+        let ours = |pid| pid == 7;
+        for (sender, visible, outside) in [
+            (Sender::Kernel, false, false),
+            (Sender::Kernel, true, false),
+            (Sender::Outside, false, true),
+            (Sender::Outside, true, true),
+            (Sender::Process(7), false, false),
+            (Sender::Process(7), true, false),
+            (Sender::Process(8), false, false),
+            (Sender::Process(8), true, true),
+        ] {
+            assert_eq!(sender.is_outside(visible, ours), outside, "{sender:?}, parent visible: {visible}");
+        }
     }
 
     proptest! {

@@ -58,6 +58,7 @@ pub fn run(mut words: ParsedWords, environment: &Environment<'_>) -> Result<Invo
     let mut shutdown = shutdown_plan(shutdown, grace_source)?;
     if let Some(stop_on) = init.stop_on {
         shutdown.stop_on = stop_on;
+        shutdown.stop_on_given = true;
     }
     if let Some(limit) = init.leftover_grace {
         shutdown.leftovers = Leftovers::Wait(limit.time());
@@ -222,6 +223,7 @@ fn shutdown_plan(options: ShutdownOptions, grace_source: GraceSource) -> Result<
         ladder,
         stop_window: Duration::ZERO,
         stop_on: [Signal::TERM, Signal::INT].into_iter().collect(),
+        stop_on_given: false,
         leftovers: Leftovers::Wait(leftover_grace),
         post_stop: Vec::new(),
     };
@@ -330,9 +332,8 @@ fn longer_than_its_timeout(plan: &ShutdownPlan) -> Option<(&Step, Duration)> {
 fn sleeps_for(step: &Step) -> Duration {
     match &step.work {
         Work::Builtin(Builtin::Sleep(time)) => *time,
-        Work::Builtin(
-            Builtin::Signal(_) | Builtin::Http(_) | Builtin::WaitFile(_) | Builtin::WaitPortIdle(_),
-        )
+        Work::Builtin(Builtin::Http(_) | Builtin::WaitFile(_) | Builtin::WaitPortIdle(_))
+        | Work::Signal(_)
         | Work::Program(_) => Duration::ZERO,
     }
 }

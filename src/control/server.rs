@@ -8,7 +8,7 @@ use tracing::{debug, warn};
 use crate::control::protocol::{self, MAX_REQUEST, Request, Status, StepStatus, Until};
 use crate::control::session::{Heard, Session};
 use crate::plan::CommandLine;
-use crate::shutdown::{Chain, Event, Phase, Shutdown, StepEnd, StepId, StepRecord};
+use crate::shutdown::{CannotCancel, Chain, Event, Phase, Shutdown, StepEnd, StepId, StepRecord};
 use crate::signal::Sender;
 use crate::system::{Awaited, Client, ReadResult, System, WriteResult};
 use crate::time::{Deadline, Moment};
@@ -123,10 +123,18 @@ impl<S: System> Clients<S> {
                     if let Some(step) = running_step(system, peer) {
                         return connected.refuse(own_step(machine, step));
                     }
-                    events.push(Event::StopAsked(sender));
+                    events.push(match request {
+                        Request::PreStop => Event::PreStopAsked(sender),
+                        Request::Stop(_) | Request::Ready | Request::Status | Request::Cancel => {
+                            Event::StopAsked(sender)
+                        }
+                    });
                 }
                 Request::Cancel => {
-                    return connected.refuse("this init cannot cancel yet".to_owned());
+                    if let Err(why) = machine.cancellable() {
+                        return connected.refuse(why.to_string());
+                    }
+                    events.push(Event::CancelAsked(sender));
                 }
             }
             true
@@ -323,7 +331,11 @@ fn answer(request: Request, machine: &Shutdown, over: bool) -> Option<Answer> {
             Some(Answer::Done(failures))
         }
         Request::Cancel if is_running => Some(Answer::Done(Vec::new())),
-        Request::Cancel => Some(Answer::Refused("this init cannot cancel yet".to_owned())),
+        // Something else came first in the same turn of the loop.
+        Request::Cancel => {
+            let why = machine.cancellable().err().unwrap_or(CannotCancel::StopAsked);
+            Some(Answer::Refused(why.to_string()))
+        }
         Request::PreStop | Request::Stop(_) | Request::Ready | Request::Status => None,
     }
 }

@@ -10,7 +10,7 @@ use super::run_loop::{Init, MAX_REAPED_PER_TURN, is_pid_1};
 use super::steps;
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Placement, RelayTo};
-use crate::shutdown::{Action, Chain, Phase, Received, StepId};
+use crate::shutdown::{Action, Chain, Event, Phase, Received, StepEnd, StepId};
 use crate::signal::{Queued, Sender, Signal};
 use crate::system::{Descendant, Descendants, Reaped, System, Target};
 
@@ -22,9 +22,7 @@ impl<S: System> Init<S> {
     pub(super) fn perform_all(&mut self, actions: Vec<Action>) -> Option<ExitStatus> {
         for action in actions {
             match action {
-                Action::Relay(..) | Action::Stop(_) | Action::SignalCommand(_)
-                    if self.main.exec.is_some() =>
-                {
+                Action::Relay(..) | Action::Stop(_) if self.main.exec.is_some() => {
                     debug!("held a signal until the command executes its program");
                     self.main.held.push(action);
                 }
@@ -33,9 +31,10 @@ impl<S: System> Init<S> {
                     self.signal_command(signal, None);
                     self.main.group_told = (signal == Signal::TERM).then(|| self.system.process_clock());
                 }
-                // One that was held may come when the command has gone and its number is another's.
-                Action::SignalCommand(_) if self.main.reaped => {}
-                Action::SignalCommand(signal) => self.send(Target::Process(self.main.pid), signal),
+                Action::SignalStep(id, signal) => {
+                    let end = self.signal_step(signal);
+                    self.steps.has_ended(id, end);
+                }
                 Action::SuspendSelf => {
                     debug!("suspending ourselves with the command");
                     self.system.suspend_self();
@@ -54,6 +53,18 @@ impl<S: System> Init<S> {
                 }
                 Action::TermLeftovers { group_has_it } => self.term_leftovers(group_has_it),
                 Action::KillAll => self.kill_all_again(),
+                Action::CountDescendants => {
+                    if let Some(all) = self.system.descendants() {
+                        let counted = Event::Counted { descendants: all.count() };
+                        let actions = self.machine.on(counted, self.system.now());
+                        let _ = self.perform_all(actions);
+                    }
+                }
+                Action::ListRunning => {
+                    let all = self.system.descendants().unwrap_or_default();
+                    self.machine.found_running(all.iter().map(ToString::to_string).collect());
+                }
+                Action::AppendToReport(line) => self.append_to_report(line),
                 Action::Tell(notice) => self.tell(notice),
                 Action::Leave(status) => {
                     self.reap_the_last_killed();
@@ -98,6 +109,21 @@ impl<S: System> Init<S> {
         }
     }
 
+    /// Sends a step's signal to the command alone.
+    fn signal_step(&mut self, signal: Signal) -> StepEnd {
+        if self.main.exec.is_some() {
+            self.main.held.push(Action::Relay(signal, Received::by_the_init(signal)));
+            return StepEnd::Ended(Outcome::Exited(0));
+        }
+        if self.main.reaped {
+            return StepEnd::NotStarted("the command has gone".to_owned());
+        }
+        match self.system.send(Target::Process(self.main.pid), signal) {
+            Ok(()) => StepEnd::Ended(Outcome::Exited(0)),
+            Err(errno) => StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc())),
+        }
+    }
+
     fn members_of_the_group(&mut self) -> Vec<Descendant> {
         match self.plan.relay {
             RelayTo::Group => {
@@ -134,7 +160,6 @@ impl<S: System> Init<S> {
         let remaining = self.machine.deadline().remaining(self.system.now());
         let variables = steps::variables(id, self.machine.history(), self.main.pid, remaining);
         self.steps.start(id, step, variables, &mut self.system);
-        self.started_since_reaping = true;
     }
 
     fn term_leftovers(&mut self, group_has_it: bool) {

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 use super::steps::{self, Steps};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::HookPlan;
-use crate::report::Told;
+use crate::report::Summary;
 use crate::shutdown::{
     Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
 };
@@ -101,12 +101,14 @@ impl Hook {
         if let Err(errno) = system.adopt_orphans() {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }
-        let machine = Shutdown::new(&plan.run, system.now());
+        let machine = Shutdown::for_hook(&plan.run.shutdown, system.now());
         Ok(Self { plan, delivered, process, gone: false, system, machine, steps: Steps::default() })
     }
 
     fn stay(&mut self) -> ExitStatus {
-        let mut events = vec![Event::StopAsked(Sender::Process(nix::unistd::getpid().as_raw()))];
+        let asker = Sender::Process(self.system.own_pid().as_raw());
+        let mut events =
+            vec![if self.plan.stops { Event::StopAsked(asker) } else { Event::PreStopAsked(asker) }];
         loop {
             let mut acted = false;
             for event in events {
@@ -144,7 +146,7 @@ impl Hook {
         loop {
             match self.system.reap() {
                 Reaped::Child(pid, outcome) => {
-                    events.extend(self.steps.reaped(pid, outcome, false, &mut self.system));
+                    events.extend(self.steps.reaped(pid, outcome, &mut self.system));
                 }
                 Reaped::Traced(pid, signal) => self.system.continue_traced(pid, signal),
                 Reaped::NoneEnded | Reaped::NoChildren => break,
@@ -153,7 +155,7 @@ impl Hook {
         if !self.gone && self.process.has_ended() {
             self.gone = true;
             // How it ended is for its own parent to know; nothing of it is ours to wait for.
-            events.push(Event::MainEnded { outcome: Outcome::Exited(0), last: true });
+            events.push(Event::MainEnded(Outcome::Exited(0)));
         }
         events.push(Event::Tick);
         events
@@ -169,14 +171,22 @@ impl Hook {
                         let _ = self.system.send(Target::Process(process.pid), Signal::KILL);
                     }
                 }
-                Action::Stop(signal) | Action::SignalCommand(signal) | Action::Relay(signal, _) => {
-                    if let Some(why) = dropped_by_kernel(self.delivered, signal) {
-                        warn!(%signal, "{why}");
-                    } else if let Err(errno) = self.process.send(signal) {
+                Action::SignalStep(id, signal) => {
+                    let end = match (dropped_by_kernel(self.delivered, signal), self.process.send(signal)) {
+                        (Some(why), _) => StepEnd::NotStarted(why),
+                        (None, Ok(())) => StepEnd::Ended(Outcome::Exited(0)),
+                        (None, Err(errno)) => {
+                            StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc()))
+                        }
+                    };
+                    self.steps.has_ended(id, end);
+                }
+                Action::Stop(signal) | Action::Relay(signal, _) => {
+                    if let Err(errno) = self.process.send(signal) {
                         warn!(%signal, pid = self.plan.pid, "cannot send a signal: {}", errno.desc());
                     }
                 }
-                Action::Tell(Notice::Entered(Phase::Stopping)) if !self.plan.stops => {
+                Action::Tell(Notice::Entered(Phase::Prepared | Phase::Stopping)) if !self.plan.stops => {
                     return Some(self.verdict());
                 }
                 // The kernel drops all that it would be sent, which has been said: there is nothing to wait for.
@@ -200,7 +210,12 @@ impl Hook {
                 }
                 // The process has gone, and what it left is not ours.
                 Action::TermLeftovers { .. } => return Some(self.verdict()),
-                Action::ContinueSuspended | Action::LastToGroup(_) | Action::SuspendSelf => {}
+                Action::ContinueSuspended
+                | Action::LastToGroup(_)
+                | Action::SuspendSelf
+                | Action::CountDescendants
+                | Action::ListRunning
+                | Action::AppendToReport(_) => {}
                 Action::Leave(_) => return Some(if self.gone { self.verdict() } else { STILL_THERE }),
             }
         }
@@ -234,7 +249,7 @@ impl Hook {
 
     fn verdict(&self) -> ExitStatus {
         let now = self.system.now();
-        info!("{}", Told::of(&self.machine, now, ExitStatus::SUCCESS).hook_summary());
+        info!("{}", Summary::of(&self.machine, now, ExitStatus::SUCCESS).hook_summary());
         let failed = self.machine.history().steps_of(Chain::PreStop).any(StepRecord::went_wrong);
         if failed { STEP_FAILED } else { ExitStatus::SUCCESS }
     }

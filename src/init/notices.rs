@@ -7,7 +7,7 @@ use tracing::{debug, error, info, warn};
 use super::run_loop::Init;
 use crate::outcome::ExitStatus;
 use crate::plan::Report;
-use crate::report::Told;
+use crate::report::{self, Summary};
 use crate::shutdown::{Notice, Phase, StepEnd, StepId};
 use crate::system::{Descendants, System};
 use crate::time::Deadline;
@@ -30,7 +30,23 @@ impl<S: System> Init<S> {
             Notice::StepEnded(id, end) => self.tell_step(id, &end),
             Notice::ChainCut(id) => warn!(number = id.number(), "skipping the remaining steps"),
             Notice::GaveUp => self.tell_survivors(),
+            Notice::Cut(received) => warn!(
+                signal = %received.signal,
+                "a stop signal came before the hook was over; the drain and the chain end here"
+            ),
+            Notice::GuessOver => warn!("{}", report::guess_is_over(&self.machine)),
+            Notice::CutToFit(warning) => warn!("{warning}"),
+            Notice::Cancelled(sender) => info!(%sender, "the pre-stop request was cancelled"),
+            Notice::NobodyStopped => warn!("no stop signal followed the pre-stop request; stopping now"),
+            Notice::ShutdownSkipped(signal) => {
+                warn!(%signal, "{}", report::shutdown_was_skipped(&self.machine, signal));
+            }
         }
+    }
+
+    pub(super) fn append_to_report(&mut self, line: report::ReportLine) {
+        let Report::File(path) = &self.plan.report else { return };
+        let _ = (path, line);
     }
 
     fn tell_phase(&self, phase: Phase) {
@@ -70,18 +86,18 @@ impl<S: System> Init<S> {
 
     /// The last words.
     pub(super) fn conclude(&mut self, status: ExitStatus) {
-        let told = Told::of(&self.machine, self.system.now(), status);
-        let elapsed_ms = u64::try_from(told.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let summary = Summary::of(&self.machine, self.system.now(), status);
+        let elapsed_ms = u64::try_from(summary.elapsed().as_millis()).unwrap_or(u64::MAX);
         let exit_code = status.code();
-        if told.is_worth_a_line() {
+        if summary.is_worth_a_line() {
             match self.machine.history().trigger {
                 Some(trigger) => {
-                    info!(trigger = %trigger.sender, signal = %trigger.request.signal(), elapsed_ms, exit_code, "{}", told.summary());
+                    info!(trigger = %trigger.sender, signal = %trigger.request.signal(), elapsed_ms, exit_code, "{}", summary.summary());
                 }
-                None => info!(elapsed_ms, exit_code, "{}", told.summary()),
+                None => info!(elapsed_ms, exit_code, "{}", summary.summary()),
             }
         }
-        let (Report::File(path), Some(report)) = (&self.plan.report, told.report()) else { return };
+        let (Report::File(path), Some(report)) = (&self.plan.report, summary.report()) else { return };
         match self.system.append_report(path, &report) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}

@@ -14,7 +14,7 @@ use super::steps::Steps;
 use crate::control::server::{Clients, FAREWELL, FAREWELL_MARGIN, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan};
-use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown};
+use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown, Surroundings};
 use crate::signal::{Sender, Signal};
 use crate::system::{Arrival, Descendant, ExecState, Reaped, StartError, Started, System};
 use crate::time::Moment;
@@ -35,8 +35,6 @@ pub struct Init<S: System> {
     pub(super) killed: BTreeMap<(Pid, u64), Descendant>,
     /// When everything may be looked through for what to kill again.
     pub(super) next_kill_pass: Moment,
-    /// A child was started since children were reaped: what reaping said of nobody being left is no longer true.
-    pub(super) started_since_reaping: bool,
     orphans_reaped: u64,
     clients: Clients<S>,
 }
@@ -69,12 +67,19 @@ impl<S: System> Init<S> {
         if !is_pid_1(&system) {
             adopt_orphans(&plan, &mut system);
         }
+        let is_first_process = system.is_first_process();
+        let surroundings = Surroundings {
+            on_kubernetes: plan.place.is_kubernetes(),
+            is_first_process,
+            has_terminal: system.has_terminal(),
+            ignored_at_start: system.ignored_at_start(),
+        };
         if plan.placement == Placement::NewSession {
             system.give_up_terminal();
         }
         // Before the command is started, which is told where the socket is, and before we leave the directory that a relative
         // path is meant from.
-        let mut listener = listen(&plan.control, &mut system);
+        let mut listener = listen(&plan.control, is_first_process, &mut system);
         let mut started = system.start_command(&plan.command, plan.placement);
         // Where descriptors are few the command comes first.
         if started.as_ref().is_err_and(|error| error.errno == Errno::EMFILE)
@@ -89,14 +94,13 @@ impl<S: System> Init<S> {
         system.leave_working_directory();
         let now = system.now();
         let mut init = Self {
-            machine: Shutdown::new(&plan, now),
+            machine: Shutdown::new(&plan, surroundings, now),
             plan,
             system,
             main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false, group_told: None },
             steps: Steps::default(),
             killed: BTreeMap::new(),
             next_kill_pass: now,
-            started_since_reaping: false,
             orphans_reaped: 0,
             clients,
         };
@@ -110,8 +114,13 @@ impl<S: System> Init<S> {
         match self.system.want_parent_death_signal(signal) {
             Ok(false) => {}
             Ok(true) => {
-                let received =
-                    Received { signal, sender: Sender::Kernel, queued: None, command_has_it: false };
+                let received = Received {
+                    signal,
+                    sender: Sender::Kernel,
+                    from_outside: false,
+                    queued: None,
+                    command_has_it: false,
+                };
                 let actions = self.machine.on(Event::Received(received), self.system.now());
                 let _ = self.perform_all(actions);
             }
@@ -152,7 +161,9 @@ impl<S: System> Init<S> {
             return Turn::Leave(status);
         }
         events.extend(self.steps.look(&mut self.system));
-        events.extend(arrivals.iter().filter_map(|arrival| self.received(arrival)));
+        for arrival in &arrivals {
+            events.extend(self.received(arrival));
+        }
         let asked = if client_ready { self.serve_clients() } else { Vec::new() };
         // Those that join a shutdown which is on its way are told of it, though nothing changes.
         progressed |= !asked.is_empty();
@@ -161,7 +172,6 @@ impl<S: System> Init<S> {
         // A turn's events share their moment.
         let now = self.system.now();
         for event in events {
-            let Some(event) = self.still_true(event) else { continue };
             let actions = self.machine.on(event, now);
             progressed |= actions.iter().any(leads_to_more);
             if let Some(status) = self.perform_all(actions) {
@@ -169,19 +179,6 @@ impl<S: System> Init<S> {
             }
         }
         if progressed { Turn::Progressed } else { Turn::Idle }
-    }
-
-    /// What reaping said of nobody being left is old news once an event of the same turn has started a step.
-    fn still_true(&self, event: Event) -> Option<Event> {
-        if !self.started_since_reaping {
-            return Some(event);
-        }
-        match event {
-            Event::NoChildren => None,
-            Event::MainEnded { outcome, last: _ } => Some(Event::MainEnded { outcome, last: false }),
-            Event::StepEnded { id, end, last: _ } => Some(Event::StepEnded { id, end, last: false }),
-            Event::Received(_) | Event::StopAsked(_) | Event::Tick => Some(event),
-        }
     }
 
     /// Sleeps until something happens; true when it is a client.
@@ -239,10 +236,11 @@ impl<S: System> Init<S> {
 
     /// Reaps; true with it when there may be more.
     fn reap(&mut self) -> (Vec<Event>, bool) {
+        // A step that is started from here on is not among the children that waiting tells of.
+        let starts = self.machine.starts();
         let mut ended: Vec<(Pid, Outcome)> = Vec::new();
         let mut last = false;
         let mut more = true;
-        self.started_since_reaping = false;
         for _ in 0..MAX_REAPED_PER_TURN {
             match self.system.reap() {
                 Reaped::Child(pid, outcome) => {
@@ -268,19 +266,16 @@ impl<S: System> Init<S> {
             }
         }
         let mut events: Vec<Event> = Vec::new();
-        let count = ended.len();
-        for (number, (pid, outcome)) in (1..).zip(ended) {
-            // Only the last of them leaves nobody behind: told so earlier, the machine would leave with the rest unheard.
-            let last = last && number == count;
+        if last {
+            events.push(Event::NoChildren { starts });
+        }
+        for (pid, outcome) in ended {
             if pid == self.main.pid && !self.main.reaped {
                 self.main.reaped = true;
-                events.push(Event::MainEnded { outcome, last });
+                events.push(Event::MainEnded(outcome));
             } else {
-                events.extend(self.steps.reaped(pid, outcome, last, &mut self.system));
+                events.extend(self.steps.reaped(pid, outcome, &mut self.system));
             }
-        }
-        if last {
-            events.push(Event::NoChildren);
         }
         (events, more)
     }
@@ -295,19 +290,32 @@ impl<S: System> Init<S> {
     }
 
     /// The machine's view of a signal; SIGCHLD has done its work by waking us.
-    fn received(&self, arrival: &Arrival) -> Option<Event> {
+    fn received(&mut self, arrival: &Arrival) -> Option<Event> {
         let signal = arrival.signal;
         if signal == Signal::CHLD {
             return None;
         }
         debug!(%signal, from = %arrival.sender, "received a signal");
         let command_has_it = arrival.sender == Sender::Kernel && self.terminal_sent_it_to_the_command(signal);
+        let parent_is_visible = self.system.parent_pid().as_raw() != 0;
+        let from_outside = arrival.sender.is_outside(parent_is_visible, |pid| self.is_our_descendant(pid));
         Some(Event::Received(Received {
             signal,
             sender: arrival.sender,
+            from_outside,
             queued: arrival.queued,
             command_has_it,
         }))
+    }
+
+    /// A client may be a process that descends from nobody here.
+    fn is_our_descendant(&mut self, pid: i32) -> bool {
+        let pid = Pid::from_raw(pid);
+        if self.clients.includes(pid) {
+            return true;
+        }
+        let all = self.system.descendants().unwrap_or_default();
+        all.iter().any(|process| process.pid == pid)
     }
 
     /// Whether the kernel sent a terminal's signal to the whole group that both we and the command are in.
@@ -358,7 +366,7 @@ fn leads_to_more(action: &Action) -> bool {
         Action::Relay(..) | Action::Tell(Notice::NotRelayed(_) | Notice::Repeated(_)) => false,
         Action::SuspendSelf
         | Action::Stop(_)
-        | Action::SignalCommand(_)
+        | Action::SignalStep(..)
         | Action::ContinueSuspended
         | Action::StartStep(_)
         | Action::TermStep(_)
@@ -366,6 +374,9 @@ fn leads_to_more(action: &Action) -> bool {
         | Action::LastToGroup(_)
         | Action::TermLeftovers { .. }
         | Action::KillAll
+        | Action::CountDescendants
+        | Action::ListRunning
+        | Action::AppendToReport(_)
         | Action::Tell(_)
         | Action::Leave(_) => true,
     }
@@ -385,14 +396,17 @@ fn adopt_orphans<S: System>(plan: &Plan, system: &mut S) {
 }
 
 /// The control socket, where there is to be one.
-fn listen<S: System>(control: &Control, system: &mut S) -> Option<S::Listener> {
-    if *control == Control::Default && !system.is_first_process() {
+fn listen<S: System>(control: &Control, is_first_process: bool, system: &mut S) -> Option<S::Listener> {
+    if *control == Control::Default && !is_first_process {
         return None;
     }
     match system.listen(control) {
         Ok(listener) => listener,
         Err(error) if *control == Control::Default => {
-            warn!(%error, "no control socket: none of /run, /dev/shm and /tmp can be written; signals work, grace-init pre-stop and stop do not");
+            warn!(
+                %error,
+                "cannot create the control socket in /run, /dev/shm or /tmp; grace-init pre-stop and stop will not work, signals will"
+            );
             None
         }
         Err(error) => {

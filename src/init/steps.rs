@@ -47,7 +47,7 @@ impl<S: System> Steps<S> {
     pub(super) fn start(&mut self, id: StepId, step: &Step, variables: Variables, system: &mut S) {
         let program = match &step.work {
             Work::Program(command) => command.program.literal(),
-            Work::Builtin(_) => None,
+            Work::Signal(_) | Work::Builtin(_) => None,
         };
         let program = program.unwrap_or_else(|| OsString::from(&step.text));
         match system.start_step(step, &variables) {
@@ -62,9 +62,14 @@ impl<S: System> Steps<S> {
             }),
             Err(error) => {
                 let end = could_not(&program, error, system);
-                self.not_started.push(Event::StepEnded { id, end, last: false });
+                self.has_ended(id, end);
             }
         }
+    }
+
+    /// A step without a process is over; the next [`Self::look`] says so.
+    pub(super) fn has_ended(&mut self, id: StepId, end: StepEnd) {
+        self.not_started.push(Event::StepEnded(id, end));
     }
 
     /// Whether no step was ever started.
@@ -96,7 +101,7 @@ impl<S: System> Steps<S> {
     }
 
     /// A step's own process was reaped.
-    pub(super) fn reaped(&mut self, pid: Pid, outcome: Outcome, last: bool, system: &mut S) -> Option<Event> {
+    pub(super) fn reaped(&mut self, pid: Pid, outcome: Outcome, system: &mut S) -> Option<Event> {
         let step = self.started.iter_mut().find(|step| step.pid == pid && !step.reaped)?;
         step.reaped = true;
         // One that could not execute its program has said so, or says so now.
@@ -105,7 +110,7 @@ impl<S: System> Steps<S> {
             Some(ExecState::Failed(error)) => could_not(&step.program, error, system),
             Some(ExecState::Done | ExecState::Pending) | None => StepEnd::Ended(outcome),
         };
-        Some(Event::StepEnded { id: step.id, end, last })
+        Some(Event::StepEnded(step.id, end))
     }
 
     /// Looks which steps execute their programs now; those that cannot have ended.
@@ -119,7 +124,7 @@ impl<S: System> Steps<S> {
                 Some(ExecState::Failed(error)) => {
                     step.exec = None;
                     let end = could_not(&step.program, error, system);
-                    events.push(Event::StepEnded { id: step.id, end, last: false });
+                    events.push(Event::StepEnded(step.id, end));
                 }
             }
         }

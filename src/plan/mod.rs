@@ -204,6 +204,8 @@ pub struct ShutdownPlan {
     pub stop_window: Duration,
     /// The received signals that begin the shutdown.
     pub stop_on: SignalSet,
+    /// Whether `--stop-on` named them; by default INT is not one where we were started with it ignored.
+    pub stop_on_given: bool,
     /// What becomes of the command's other processes once it has ended by itself.
     pub leftovers: Leftovers,
     /// Commands to run after everything has gone.
@@ -226,6 +228,7 @@ impl ShutdownPlan {
             ladder: Vec::new(),
             stop_window: Duration::ZERO,
             stop_on: SignalSet::default(),
+            stop_on_given: false,
             leftovers,
             post_stop: Vec::new(),
         }

@@ -27,7 +27,9 @@ pub struct Step {
 pub enum Work {
     /// Runs a program, without a shell.
     Program(StepCommand),
-    /// Does something built in.
+    /// Sends a signal to the command, which takes no process.
+    Signal(Signal),
+    /// Does something built in, in a process of its own.
     Builtin(Builtin),
 }
 
@@ -36,8 +38,6 @@ pub enum Work {
 pub enum Builtin {
     /// Waits.
     Sleep(Duration),
-    /// Sends a signal to the command.
-    Signal(Signal),
     /// Makes a request; a status of 2xx is success.
     Http(HttpRequest),
     /// Waits until a file is there.
@@ -93,6 +93,9 @@ impl Step {
         let builtin =
             name.literal().and_then(|name| Some(name.to_string_lossy().strip_prefix('@')?.to_owned()));
         let work = match (builtin, literals) {
+            (Some(builtin), Some(literals)) if builtin == "signal" => {
+                Work::Signal(signal_operand(literals.get(1..).unwrap_or_default())?)
+            }
             (Some(builtin), Some(literals)) => {
                 Work::Builtin(Builtin::parse(&builtin, literals.get(1..).unwrap_or_default())?)
             }
@@ -106,9 +109,16 @@ impl Step {
     pub fn program(&self) -> Option<OsString> {
         match &self.work {
             Work::Program(command) => command.program.literal(),
-            Work::Builtin(_) => None,
+            Work::Signal(_) | Work::Builtin(_) => None,
         }
     }
+}
+
+/// Reads the operand of `@signal`.
+fn signal_operand(operands: &[OsString]) -> Result<Signal> {
+    let [signal] = operands else { bail!("expected @signal SIGNAL, such as @signal USR1") };
+    let text = signal.to_string_lossy();
+    Signal::parse(&text).ok_or_else(|| anyhow!("{text:?} is no signal such as USR1"))
 }
 
 impl Builtin {
@@ -123,11 +133,6 @@ impl Builtin {
                     parse_duration(time).ok_or_else(|| anyhow!("{time:?} is no duration such as 5s"))?;
                 Ok(Self::Sleep(time))
             }
-            ("signal", [signal]) => {
-                let signal =
-                    Signal::parse(signal).ok_or_else(|| anyhow!("{signal:?} is no signal such as USR1"))?;
-                Ok(Self::Signal(signal))
-            }
             ("http", [method, url]) => HttpRequest::parse(method, url).map(Self::Http),
             ("wait-file", [path]) => Ok(Self::WaitFile(PathBuf::from(path))),
             ("wait-port-idle", [port]) => match port.parse() {
@@ -135,7 +140,6 @@ impl Builtin {
                 _ => bail!("{port:?} is no port number"),
             },
             ("sleep", _) => bail!("expected @sleep DURATION, such as @sleep 5s"),
-            ("signal", _) => bail!("expected @signal SIGNAL, such as @signal USR1"),
             ("http", _) => bail!("expected @http GET|POST URL"),
             ("wait-file", _) => bail!("expected @wait-file PATH"),
             ("wait-port-idle", _) => bail!("expected @wait-port-idle PORT"),
@@ -211,12 +215,18 @@ mod tests {
     fn the_built_ins_are_read() {
         for (text, builtin) in [
             ("@sleep 5s", Builtin::Sleep(Duration::from_secs(5))),
-            ("@signal USR1", Builtin::Signal(Signal::USR1)),
             ("@wait-file /tmp/ready", Builtin::WaitFile("/tmp/ready".into())),
             ("@wait-port-idle 8080", Builtin::WaitPortIdle(8080)),
         ] {
             assert_eq!(step(text).unwrap().work, Work::Builtin(builtin), "{text}");
         }
+    }
+
+    #[test]
+    fn a_signal_for_the_command_is_read() {
+        assert_eq!(step("@signal USR1").unwrap().work, Work::Signal(Signal::USR1));
+        assert!(error("@signal").contains("expected @signal SIGNAL"));
+        assert!(error("@signal USR1 USR2").contains("expected @signal SIGNAL"));
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Rung, ShutdownPlan, Step};
+pub use crate::shutdown::ReportLine;
 use crate::shutdown::{Chain, History, Phase, Shutdown, StepEnd, StepRecord};
+use crate::signal::Signal;
 use crate::time::{Measured, Moment, Written};
 use picture::{Segment, draw};
 
@@ -96,16 +98,26 @@ fn planned(plan: &ShutdownPlan, grace: Duration, budget: Duration) -> Vec<Segmen
     segments
 }
 
+/// The warning of [`crate::shutdown::Notice::GuessOver`].
+pub fn guess_is_over(machine: &Shutdown) -> String {
+    format!("the assumed grace is over and {} still run", machine.history().running.join(", "))
+}
+
+/// The warning of [`crate::shutdown::Notice::ShutdownSkipped`].
+pub fn shutdown_was_skipped(_machine: &Shutdown, signal: Signal) -> String {
+    format!("{signal} is not in --stop-on: drain and pre-stop were skipped")
+}
+
 /// A finished run, to be told about.
 #[derive(Clone, Copy, Debug)]
-pub struct Told<'a> {
+pub struct Summary<'a> {
     machine: &'a Shutdown,
     history: &'a History,
     now: Moment,
     status: ExitStatus,
 }
 
-impl<'a> Told<'a> {
+impl<'a> Summary<'a> {
     /// The run of this machine, which is leaving with `status`.
     pub fn of(machine: &'a Shutdown, now: Moment, status: ExitStatus) -> Self {
         Self { machine, history: machine.history(), now, status }

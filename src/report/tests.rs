@@ -1,6 +1,6 @@
 use super::*;
 use crate::plan::Plan;
-use crate::shutdown::{Event, Received};
+use crate::shutdown::{Event, Received, Surroundings};
 use crate::signal::{Sender, Signal};
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
@@ -15,6 +15,7 @@ fn term() -> Event {
     Event::Received(Received {
         signal: Signal::TERM,
         sender: Sender::Outside,
+        from_outside: true,
         queued: None,
         command_has_it: false,
     })
@@ -53,11 +54,13 @@ fn a_timeline_without_a_deadline_says_so() {
 #[test]
 fn a_good_shutdown_is_one_line_and_no_report() {
     let plan = plan(&[("drain", "2s")]);
-    let mut machine = Shutdown::new(&plan, at(0));
+    let mut machine = Shutdown::new(&plan, Surroundings::default(), at(0));
     machine.on(term(), at(1_000));
     machine.on(Event::Tick, at(3_000));
-    machine.on(Event::MainEnded { outcome: Outcome::Exited(0), last: true }, at(3_250));
-    let told = Told::of(&machine, at(3_250), ExitStatus::SUCCESS);
+    let starts = machine.starts();
+    machine.on(Event::NoChildren { starts }, at(3_250));
+    machine.on(Event::MainEnded(Outcome::Exited(0)), at(3_250));
+    let told = Summary::of(&machine, at(3_250), ExitStatus::SUCCESS);
     assert_eq!(
         told.summary(),
         "stopped by SIGTERM from outside the container in 2.25s: drain 2s, stop 250ms; the command exited with 0"
@@ -68,14 +71,14 @@ fn a_good_shutdown_is_one_line_and_no_report() {
 #[test]
 fn the_report_begins_with_the_worst() {
     let plan = plan(&[("pre-stop", "false"), ("grace", "10s")]);
-    let mut machine = Shutdown::new(&plan, at(0));
+    let mut machine = Shutdown::new(&plan, Surroundings::default(), at(0));
     machine.on(term(), at(0));
-    let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0 };
-    machine.on(Event::StepEnded { id, end: StepEnd::Ended(Outcome::Exited(1)), last: false }, at(20));
+    let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0, run: 0 };
+    machine.on(Event::StepEnded(id, StepEnd::Ended(Outcome::Exited(1))), at(20));
     machine.on(Event::Tick, at(8_000));
     machine.killed("java(7)".into());
-    machine.on(Event::MainEnded { outcome: Outcome::Killed(Signal::KILL), last: true }, at(8_010));
-    let told = Told::of(&machine, at(8_010), ExitStatus::KILLED);
+    machine.on(Event::MainEnded(Outcome::Killed(Signal::KILL)), at(8_010));
+    let told = Summary::of(&machine, at(8_010), ExitStatus::KILLED);
     let report = told.report().unwrap();
     let expected = "\
 killed 1 process: java(7)
@@ -93,11 +96,11 @@ the command was ended by SIGKILL
 fn a_report_is_never_longer_than_1_kib() {
     let long = "ä".repeat(3_000);
     let plan = plan(&[("pre-stop", &long)]);
-    let mut machine = Shutdown::new(&plan, at(0));
+    let mut machine = Shutdown::new(&plan, Surroundings::default(), at(0));
     machine.on(term(), at(0));
-    let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0 };
-    machine.on(Event::StepEnded { id, end: StepEnd::Overdue, last: false }, at(20));
-    machine.on(Event::MainEnded { outcome: Outcome::Exited(0), last: true }, at(30));
-    let report = Told::of(&machine, at(30), ExitStatus::SUCCESS).report().unwrap();
+    let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0, run: 0 };
+    machine.on(Event::StepEnded(id, StepEnd::Overdue), at(20));
+    machine.on(Event::MainEnded(Outcome::Exited(0)), at(30));
+    let report = Summary::of(&machine, at(30), ExitStatus::SUCCESS).report().unwrap();
     assert!(report.len() <= LONGEST_REPORT && report.starts_with("pre-stop step 1"), "{}", report.len());
 }

@@ -135,6 +135,8 @@ pub struct History {
     pub leftovers: usize,
     /// The processes that got SIGKILL, by name and PID.
     pub killed: Killed,
+    /// What still ran when a guessed grace was over, by name and PID.
+    pub running: Vec<String>,
 }
 
 impl History {
@@ -147,6 +149,7 @@ impl History {
             main: None,
             leftovers: 0,
             killed: Killed::default(),
+            running: Vec::new(),
         }
     }
 

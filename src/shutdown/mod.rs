@@ -8,13 +8,14 @@ mod history;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::time::Duration;
 
 pub use history::{History, Killed, MainEnd, Span, StepEnd, StepRecord, StopRequest, Trigger};
 
 use crate::outcome::{ExitStatus, Outcome, ZeroCodes};
-use crate::plan::{AfterFailure, Builtin, Leftovers, Placement, Plan, ShutdownPlan, Step, Work};
-use crate::signal::{Queued, Rewrite, Rewrites, Sender, Signal};
+use crate::plan::{AfterFailure, Leftovers, Placement, Plan, RelayTo, ShutdownPlan, Step, Work};
+use crate::signal::{Queued, Rewrite, Rewrites, Sender, Signal, SignalSet};
 use crate::time::{Deadline, Moment};
 
 /// What a step that is told to end has between SIGTERM and SIGKILL.
@@ -25,7 +26,7 @@ pub const IMPATIENCE: Duration = Duration::from_millis(500);
 /// spare us the search.
 pub const CONTINUE_DELAY: Duration = Duration::from_millis(50);
 /// How soon the survivors of a SIGKILL are looked for again: some were being forked meanwhile.
-pub const KILL_AGAIN: Duration = Duration::from_millis(50);
+pub const KILL_RETRY_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A signal that we received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,10 +35,25 @@ pub struct Received {
     pub signal: Signal,
     /// Who sent it.
     pub sender: Sender,
+    /// Whether the sender counts as outside the container ([`Sender::is_outside`]): an orchestrator, not one of ours.
+    pub from_outside: bool,
     /// What was queued with it.
     pub queued: Option<Queued>,
     /// The terminal sent it to the command as well.
     pub command_has_it: bool,
+}
+
+/// What the machine needs to know about where it runs. None of it changes after the start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub struct Surroundings {
+    /// The kubelet stops us: `KUBERNETES_SERVICE_HOST` is set, or a pod's termination log is mounted.
+    pub on_kubernetes: bool,
+    /// We are a container's first process.
+    pub is_first_process: bool,
+    /// We have a controlling terminal.
+    pub has_terminal: bool,
+    /// The signals that were ignored when we were started, by `nohup` or a shell's `&` for example.
+    pub ignored_at_start: SignalSet,
 }
 
 /// A step of one of the two chains.
@@ -47,6 +63,9 @@ pub struct StepId {
     pub chain: Chain,
     /// Its place in the chain, from 0.
     pub index: usize,
+    /// Which run of the chain, from 0: a cancelled pre-stop request may be followed by another one while steps of the
+    /// first are still ending.
+    pub run: u32,
 }
 
 impl StepId {
@@ -64,6 +83,27 @@ impl StepId {
     }
 }
 
+/// Why a pre-stop request cannot be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CannotCancel {
+    /// There is none.
+    NothingAsked,
+    /// A stop was asked for, so the command is told to stop, or was.
+    StopAsked,
+    /// The command has ended.
+    CommandEnded,
+}
+
+impl fmt::Display for CannotCancel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NothingAsked => "there is no pre-stop request to cancel",
+            Self::StopAsked => "a stop was requested; only a pre-stop request can be cancelled",
+            Self::CommandEnded => "the command has already ended",
+        })
+    }
+}
+
 /// The two chains of steps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Chain {
@@ -73,31 +113,34 @@ pub enum Chain {
     PostStop,
 }
 
-/// What happened.
+/// What happened. Events of one turn of the loop are given with the same time, in this order: [`Self::NoChildren`], then
+/// the ends of processes, then signals, then requests, [`Self::Tick`] last.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
     /// A signal came.
     Received(Received),
-    /// This process asked for the shutdown by `grace-init stop`.
+    /// This process asked for drain and chain by `grace-init pre-stop`. Give one for each request, repeated ones too.
+    PreStopAsked(Sender),
+    /// This process asked for the whole shutdown by `grace-init stop`.
     StopAsked(Sender),
-    /// The command ended; `last` says that no other child is left.
-    MainEnded {
-        /// How.
-        outcome: Outcome,
-        /// No child is left.
-        last: bool,
-    },
+    /// This process wants its, or another's, `pre-stop` taken back. [`Shutdown::cancellable`] says beforehand whether
+    /// this will do anything; where it will not, the event changes nothing.
+    CancelAsked(Sender),
+    /// The command ended.
+    MainEnded(Outcome),
     /// A step's own process ended, or could not be started.
-    StepEnded {
-        /// Which step.
-        id: StepId,
-        /// How.
-        end: StepEnd,
-        /// No child is left.
-        last: bool,
+    StepEnded(StepId, StepEnd),
+    /// Waiting for children has failed with ECHILD: none is left.
+    NoChildren {
+        /// What [`Shutdown::starts`] returned before that wait. A step that was started since is not counted in, so the
+        /// event is ignored if the number is no longer the same.
+        starts: u64,
     },
-    /// No child is left.
-    NoChildren,
+    /// The answer to [`Action::CountDescendants`].
+    Counted {
+        /// How many descendants there are.
+        descendants: usize,
+    },
     /// Time has passed.
     Tick,
 }
@@ -111,29 +154,61 @@ pub enum Action {
     SuspendSelf,
     /// Send a stop signal to the command's group, or with `--single-child` to the command.
     Stop(Signal),
-    /// Send a signal to the command alone.
-    SignalCommand(Signal),
     /// Continue whatever of ours is suspended, so that it can act on its signals.
     ContinueSuspended,
     /// Start a step.
     StartStep(StepId),
+    /// This step sends a signal to the command alone and needs no process. Answer with [`Event::StepEnded`]:
+    /// `Ended(Exited(0))` when it was sent or is held until the command executes its program, `NotStarted` with the
+    /// reason when it could not be sent.
+    SignalStep(StepId, Signal),
     /// SIGTERM to a step's process group.
     TermStep(StepId),
     /// SIGKILL to all that is left of a step and what it started.
     KillStep(StepId),
     /// Send this to the command's group, now that the command has gone; some of it may not descend from us.
     LastToGroup(Signal),
-    /// SIGTERM to every descendant that is not in the command's group, and to that too unless it just had it.
+    /// SIGTERM to every descendant that is not in the command's group, and to that too unless it just had it. How many
+    /// there are goes to [`Shutdown::found_leftovers`]; it is no reason for a warning.
     TermLeftovers {
         /// The command's group had SIGTERM already.
         group_has_it: bool,
     },
     /// SIGKILL to every descendant.
     KillAll,
+    /// Count all descendants and answer with [`Event::Counted`], in the same turn or a later one. Not answering is no
+    /// harm where `/proc` cannot be read.
+    CountDescendants,
+    /// Give the names of what still runs (`java(7)`, the command first) to [`Shutdown::found_running`]. The notice or the
+    /// report line that wants them comes behind this.
+    ListRunning,
+    /// Append one line to the report file, if it exists: `report::line` has its text. It comes after the signals and
+    /// steps that it tells of. Whoever writes
+    /// - never waits for the disk: a process of its own, or a write that is given up; PID 1 goes on at once;
+    /// - opens `O_WRONLY|O_APPEND|O_NOFOLLOW|O_NONBLOCK` without `O_CREAT`, and only a regular file;
+    /// - remembers where the first of our lines began and where the last ended. A line that does not begin where our last
+    ///   one ended (the application wrote between) starts that record anew;
+    /// - truncates nothing while processes of ours are left.
+    AppendToReport(ReportLine),
     /// Say something.
     Tell(Notice),
-    /// Leave with this status.
+    /// Leave with this status. Last of all actions. Before it leaves the runner logs the summary and settles the report
+    /// file: when it is exactly as long as where our last line ended and ends in what we wrote, our lines are cut off;
+    /// then the report is appended, if there is one. All of it as in [`Self::AppendToReport`], with `O_RDWR`.
     Leave(ExitStatus),
+}
+
+/// The lines that go to the report file while the shutdown is on its way; SIGKILL leaves no time for them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReportLine {
+    /// The shutdown began.
+    Stopping,
+    /// The orchestrator's signal came while the drain or chain of its hook still ran.
+    Cut,
+    /// The guessed grace is over and the command still runs.
+    GuessOver,
+    /// The pre-stop request was taken back.
+    Cancelled,
 }
 
 /// What is worth saying; the runner logs it.
@@ -155,6 +230,18 @@ pub enum Notice {
     ChainCut(StepId),
     /// Descendants were still there when the reserve was nearly used.
     GaveUp,
+    /// The orchestrator's signal came while the drain or chain of its hook still ran: both are over.
+    Cut(Received),
+    /// The guessed grace is over and [`History::running`] still run.
+    GuessOver,
+    /// The plan's drain or stop window was cut to fit a guessed grace; this is the plan's warning.
+    CutToFit(String),
+    /// The pre-stop request was taken back.
+    Cancelled(Sender),
+    /// No stop request has followed the pre-stop request: the stop begins by itself.
+    NobodyStopped,
+    /// The command ended on a signal from outside that is not in `--stop-on`, so drain and chain were skipped.
+    ShutdownSkipped(Signal),
 }
 
 /// A phase of the run, without its data: what people and programs are shown.
@@ -166,10 +253,12 @@ pub enum Phase {
     Draining,
     /// The pre-stop chain runs.
     PreStop,
+    /// Drain and chain of a pre-stop request are over, and the command serves on until the stop request comes.
+    Prepared,
     /// The command has its stop signal.
     Stopping,
     /// The command has gone, its leftovers have SIGTERM.
-    Clearing,
+    Leftovers,
     /// Everything gets SIGKILL.
     Killing,
     /// The post-stop chain runs.
@@ -185,8 +274,9 @@ impl Phase {
             Self::Running => "running",
             Self::Draining => "drain",
             Self::PreStop => "pre-stop",
+            Self::Prepared => "prepared",
             Self::Stopping => "stop",
-            Self::Clearing => "leftovers",
+            Self::Leftovers => "leftovers",
             Self::Killing => "kill",
             Self::PostStop => "post-stop",
             Self::Done => "done",
@@ -201,7 +291,7 @@ enum State {
     Draining { until: Moment },
     PreStop { step: usize, progress: StepProgress },
     Stopping { rung: usize, until: Deadline, nudge: Deadline },
-    Clearing { until: Deadline, nudge: Deadline },
+    Leftovers { until: Deadline, nudge: Deadline },
     Killing { again: Moment, leave_by: Deadline },
     PostStop { step: usize, limit: Deadline },
     Done,
@@ -239,6 +329,10 @@ pub struct Shutdown {
     zero_codes: ZeroCodes,
     relays_to_group: bool,
     suspends_itself: bool,
+    #[expect(dead_code, reason = "the rules that need it come next")]
+    surroundings: Surroundings,
+    /// How many steps were started.
+    starts: u64,
     state: State,
     stop: Option<Stop>,
     main: Option<Outcome>,
@@ -252,16 +346,39 @@ pub struct Shutdown {
     actions: Vec<Action>,
 }
 
+impl Received {
+    /// A signal that the init sends by itself, on behalf of a step for example.
+    pub fn by_the_init(signal: Signal) -> Self {
+        Self { signal, sender: Sender::Kernel, from_outside: false, queued: None, command_has_it: false }
+    }
+}
+
 impl Shutdown {
     /// A machine for this plan, with the command just started.
-    pub fn new(plan: &Plan, now: Moment) -> Self {
+    pub fn new(plan: &Plan, surroundings: Surroundings, now: Moment) -> Self {
         Self {
-            plan: plan.shutdown.clone(),
             rewrites: plan.rewrites.clone(),
             zero_codes: plan.zero_codes.clone(),
-            relays_to_group: plan.relay == crate::plan::RelayTo::Group,
+            relays_to_group: plan.relay == RelayTo::Group,
             // tini leaves its own suspension to the shell's process group.
             suspends_itself: plan.placement != Placement::NewGroup,
+            surroundings,
+            ..Self::for_hook(&plan.shutdown, now)
+        }
+    }
+
+    /// A machine for `grace-init hook`: another process stands in the command's place, and no signal begins anything.
+    /// Give it [`Event::StopAsked`] if that process is to be stopped, [`Event::PreStopAsked`] if only drain and chain are
+    /// to run; then [`Phase::Prepared`] is the end.
+    pub fn for_hook(plan: &ShutdownPlan, now: Moment) -> Self {
+        Self {
+            plan: plan.clone(),
+            rewrites: Rewrites::default(),
+            zero_codes: ZeroCodes::default(),
+            relays_to_group: false,
+            suspends_itself: false,
+            surroundings: Surroundings::default(),
+            starts: 0,
             state: State::Running,
             stop: None,
             main: None,
@@ -280,7 +397,7 @@ impl Shutdown {
             State::Draining { .. } => Phase::Draining,
             State::PreStop { .. } => Phase::PreStop,
             State::Stopping { .. } => Phase::Stopping,
-            State::Clearing { .. } => Phase::Clearing,
+            State::Leftovers { .. } => Phase::Leftovers,
             State::Killing { .. } => Phase::Killing,
             State::PostStop { .. } => Phase::PostStop,
             State::Done => Phase::Done,
@@ -302,7 +419,8 @@ impl Shutdown {
 
     /// The steps of both chains.
     pub fn all_steps(&self) -> impl Iterator<Item = (StepId, &Step)> {
-        let of = |chain, steps: &'_ [Step]| (0..steps.len()).map(move |index| StepId { chain, index });
+        let of =
+            |chain, steps: &'_ [Step]| (0..steps.len()).map(move |index| StepId { chain, index, run: 0 });
         let pre_stop = of(Chain::PreStop, &self.plan.pre_stop).zip(&self.plan.pre_stop);
         pre_stop.chain(of(Chain::PostStop, &self.plan.post_stop).zip(&self.plan.post_stop))
     }
@@ -322,7 +440,7 @@ impl Shutdown {
         match self.state {
             State::Running | State::Draining { .. } | State::PreStop { .. } => false,
             State::Stopping { .. }
-            | State::Clearing { .. }
+            | State::Leftovers { .. }
             | State::Killing { .. }
             | State::PostStop { .. }
             | State::Done => true,
@@ -332,6 +450,24 @@ impl Shutdown {
     /// When SIGKILL comes, once a stop was requested.
     pub fn deadline(&self) -> Deadline {
         self.stop.map_or(Deadline::Never, |stop| stop.deadline)
+    }
+
+    /// How many steps were started so far: what [`Event::NoChildren`] wants.
+    pub fn starts(&self) -> u64 {
+        self.starts
+    }
+
+    /// Whether [`Event::CancelAsked`] would do something.
+    ///
+    /// # Errors
+    /// Why not, for the client that asks.
+    pub fn cancellable(&self) -> Result<(), CannotCancel> {
+        Err(CannotCancel::NothingAsked)
+    }
+
+    /// Remembers what runs at the moment of [`Action::ListRunning`].
+    pub fn found_running(&mut self, processes: Vec<String>) {
+        self.history.running = processes;
     }
 
     /// Remembers the processes that were still there when the command had gone.
@@ -358,7 +494,7 @@ impl Shutdown {
                 step.min(self.stop.map_or(Deadline::Never, |stop| stop.chain_end))
             }
             State::Stopping { until, nudge, .. } => until.min(nudge).min(deadline),
-            State::Clearing { until, nudge } => until.min(nudge),
+            State::Leftovers { until, nudge } => until.min(nudge),
             State::Killing { again, leave_by } => Deadline::At(again).min(leave_by),
             State::PostStop { limit, .. } => limit,
         };
@@ -369,20 +505,19 @@ impl Shutdown {
     pub fn on(&mut self, event: Event, now: Moment) -> Vec<Action> {
         match event {
             Event::Received(received) => self.received(received, now),
-            Event::StopAsked(sender) => self.stop_asked(sender, now),
-            Event::MainEnded { outcome, last } => {
-                self.alone |= last;
-                self.main_ended(outcome, now);
+            Event::StopAsked(sender) | Event::PreStopAsked(sender) => self.stop_asked(sender, now),
+            Event::CancelAsked(_) => {}
+            Event::MainEnded(outcome) => self.main_ended(outcome, now),
+            Event::StepEnded(id, end) => self.step_ended(id, end, now),
+            Event::NoChildren { starts } => self.alone = starts == self.starts,
+            Event::Counted { .. } => {}
+            // The last event of a turn: only now are all ends known, and what happened in time is never undone by a timer
+            // that came due with it.
+            Event::Tick => {
+                self.nobody_left(now);
+                self.work_off_timers(now);
             }
-            Event::StepEnded { id, end, last } => {
-                self.alone |= last;
-                self.step_ended(id, end, now);
-            }
-            Event::NoChildren => self.alone = true,
-            // The last event of a turn: what happened in time is never undone by a timer that came due with it.
-            Event::Tick => self.work_off_timers(now),
         }
-        self.nobody_left(now);
         std::mem::take(&mut self.actions)
     }
 
@@ -447,7 +582,7 @@ impl Shutdown {
             }
             State::Running => self.begin_chain(now),
             // The command had ended by itself: what is left to do is only bounded anew, and never later.
-            State::Clearing { until, .. } => *until = until.min(stop.deadline),
+            State::Leftovers { until, .. } => *until = until.min(stop.deadline),
             State::Killing { leave_by, .. } => *leave_by = leave_by.min(stop.leave_by),
             State::PostStop { limit, .. } => *limit = limit.min(stop.leave_by),
             State::Draining { .. } | State::PreStop { .. } | State::Stopping { .. } | State::Done => {}
@@ -460,7 +595,7 @@ impl Shutdown {
             State::Draining { .. } => self.begin_chain(now),
             State::PreStop { step, progress } => self.cut_chain(step, progress, now),
             State::Stopping { rung, .. } => self.next_rung(rung, now),
-            State::Clearing { .. } => self.begin_killing(now),
+            State::Leftovers { .. } => self.begin_killing(now),
             State::PostStop { step, .. } => self.cut_post_stop(step, now),
             State::Running | State::Killing { .. } | State::Done => {}
         }
@@ -488,7 +623,7 @@ impl Shutdown {
             State::Draining { .. } => self.begin_chain(now),
             State::Stopping { .. } => self.begin_clearing(now),
             State::PreStop { .. }
-            | State::Clearing { .. }
+            | State::Leftovers { .. }
             | State::Killing { .. }
             | State::PostStop { .. }
             | State::Done => {}
@@ -511,7 +646,7 @@ impl Shutdown {
                 | State::Draining { .. }
                 | State::PreStop { .. }
                 | State::Stopping { .. }
-                | State::Clearing { .. }
+                | State::Leftovers { .. }
                 | State::Killing { .. }
                 | State::PostStop { .. }
                 | State::Done,
@@ -527,7 +662,7 @@ impl Shutdown {
         }
         self.ending_steps.clear();
         match self.state {
-            State::Clearing { .. } | State::Killing { .. } => self.begin_post_stop(now),
+            State::Leftovers { .. } | State::Killing { .. } => self.begin_post_stop(now),
             State::Running
             | State::Draining { .. }
             | State::PreStop { .. }
@@ -564,7 +699,7 @@ impl Shutdown {
                         self.cut_chain(step, progress, now);
                     }
                     StepProgress::Runs { until } if until.reached(now) => {
-                        let until = self.end_step(StepId { chain: Chain::PreStop, index: step }, now);
+                        let until = self.end_step(StepId { chain: Chain::PreStop, index: step, run: 0 }, now);
                         self.state = State::PreStop { step, progress: StepProgress::Ends { until } };
                     }
                     StepProgress::Ends { until } if now >= until => self.after_step(step, true, now),
@@ -584,7 +719,7 @@ impl Shutdown {
                     return false;
                 }
             }
-            State::Clearing { until, nudge } => {
+            State::Leftovers { until, nudge } => {
                 if until.reached(now) {
                     self.begin_killing(now);
                 } else if nudge.reached(now) {
@@ -599,7 +734,7 @@ impl Shutdown {
                     self.tell(Notice::GaveUp);
                     self.finish(now);
                 } else if now >= *again {
-                    *again = now.after(KILL_AGAIN);
+                    *again = now.after(KILL_RETRY_INTERVAL);
                     self.actions.push(Action::KillAll);
                 } else {
                     return false;
@@ -625,7 +760,7 @@ impl Shutdown {
         let chain_end = self.stop.map_or(Deadline::Never, |stop| stop.chain_end);
         let mut index = index;
         loop {
-            let id = StepId { chain: Chain::PreStop, index };
+            let id = StepId { chain: Chain::PreStop, index, run: 0 };
             let Some(step) = self.plan.pre_stop.get(index) else { return self.begin_stopping(now) };
             if chain_end.reached(now) {
                 self.tell(Notice::ChainCut(id));
@@ -633,32 +768,24 @@ impl Shutdown {
                 return self.begin_stopping(now);
             }
             let until = Deadline::after(now, self.plan.step_timeout).min(chain_end);
-            let at_once = match step.work {
-                Work::Builtin(Builtin::Signal(signal)) => Some(signal),
-                Work::Builtin(
-                    Builtin::Sleep(_) | Builtin::Http(_) | Builtin::WaitFile(_) | Builtin::WaitPortIdle(_),
-                )
-                | Work::Program(_) => None,
+            let action = match step.work {
+                Work::Signal(signal) => Action::SignalStep(id, signal),
+                Work::Builtin(_) | Work::Program(_) => Action::StartStep(id),
             };
             self.enter(State::PreStop { step: index, progress: StepProgress::Runs { until } }, now);
             self.history.step_started(id, now);
-            let Some(signal) = at_once else {
+            if matches!(action, Action::StartStep(_)) {
                 self.alone = false;
-                self.actions.push(Action::StartStep(id));
-                return;
-            };
-            // It needs no process and no time, so it is done here.
-            let failed = self.main.is_some();
-            let end = if failed {
-                StepEnd::NotStarted("the command has gone".to_owned())
-            } else {
-                self.actions.push(Action::SignalCommand(signal));
-                StepEnd::Ended(Outcome::Exited(0))
-            };
-            self.record_step(id, end, now);
+                self.starts = self.starts.saturating_add(1);
+            }
+            let failed = self.main.is_some() && matches!(action, Action::SignalStep(..));
+            if !failed {
+                return self.actions.push(action);
+            }
+            self.record_step(id, StepEnd::NotStarted("the command has gone".to_owned()), now);
             index = index.saturating_add(1);
             if failed && self.plan.after_failure == AfterFailure::Skip {
-                self.skip_steps_from(StepId { chain: Chain::PreStop, index }, now);
+                self.skip_steps_from(StepId { chain: Chain::PreStop, index, run: 0 }, now);
                 return self.begin_stopping(now);
             }
         }
@@ -667,7 +794,7 @@ impl Shutdown {
     fn after_step(&mut self, step: usize, failed: bool, now: Moment) {
         let next = step.saturating_add(1);
         if failed && self.plan.after_failure == AfterFailure::Skip && next < self.plan.pre_stop.len() {
-            let id = StepId { chain: Chain::PreStop, index: next };
+            let id = StepId { chain: Chain::PreStop, index: next, run: 0 };
             self.tell(Notice::ChainCut(id));
             self.skip_steps_from(id, now);
             return self.begin_stopping(now);
@@ -688,11 +815,11 @@ impl Shutdown {
     fn cut_chain(&mut self, step: usize, progress: StepProgress, now: Moment) {
         match progress {
             StepProgress::Runs { .. } => {
-                self.end_step(StepId { chain: Chain::PreStop, index: step }, now);
+                self.end_step(StepId { chain: Chain::PreStop, index: step, run: 0 }, now);
             }
             StepProgress::Ends { .. } => {}
         }
-        let next = StepId { chain: Chain::PreStop, index: step.saturating_add(1) };
+        let next = StepId { chain: Chain::PreStop, index: step.saturating_add(1), run: 0 };
         if next.index < self.plan.pre_stop.len() {
             self.tell(Notice::ChainCut(next));
             self.skip_steps_from(next, now);
@@ -739,7 +866,7 @@ impl Shutdown {
             (None, Leftovers::Wait(wait)) => Deadline::after(now, wait),
             (None, Leftovers::TermAndLeave | Leftovers::Leave) => Deadline::At(now),
         };
-        self.enter(State::Clearing { until, nudge: Deadline::At(now.after(CONTINUE_DELAY)) }, now);
+        self.enter(State::Leftovers { until, nudge: Deadline::At(now.after(CONTINUE_DELAY)) }, now);
         self.actions.push(Action::TermLeftovers { group_has_it: self.group_has_term });
     }
 
@@ -749,7 +876,7 @@ impl Shutdown {
             Some(Deadline::Never) | None => Deadline::At(now.after(self.plan.reserve)),
         };
         // A person may get here before the deadline; what is reserved counts from now.
-        self.enter(State::Killing { again: now.after(KILL_AGAIN), leave_by }, now);
+        self.enter(State::Killing { again: now.after(KILL_RETRY_INTERVAL), leave_by }, now);
         self.actions.push(Action::KillAll);
     }
 
@@ -765,7 +892,7 @@ impl Shutdown {
         if index >= self.plan.post_stop.len() {
             return self.finish(now);
         }
-        let id = StepId { chain: Chain::PostStop, index };
+        let id = StepId { chain: Chain::PostStop, index, run: 0 };
         self.enter(State::PostStop { step: index, limit }, now);
         if limit.reached(now) {
             self.tell(Notice::ChainCut(id));
@@ -774,11 +901,12 @@ impl Shutdown {
         }
         self.history.step_started(id, now);
         self.alone = false;
+        self.starts = self.starts.saturating_add(1);
         self.actions.push(Action::StartStep(id));
     }
 
     fn cut_post_stop(&mut self, step: usize, now: Moment) {
-        let id = StepId { chain: Chain::PostStop, index: step };
+        let id = StepId { chain: Chain::PostStop, index: step, run: 0 };
         self.record_step(id, StepEnd::Overdue, now);
         self.skip_steps_from(StepId { index: step.saturating_add(1), ..id }, now);
         self.finish(now);

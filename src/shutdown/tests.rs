@@ -28,7 +28,10 @@ fn word(action: &Action) -> Option<String> {
         Action::Relay(signal, _) => format!("relay {signal}"),
         Action::SuspendSelf => "suspend".to_owned(),
         Action::Stop(signal) => format!("stop {signal}"),
-        Action::SignalCommand(signal) => format!("signal {signal}"),
+        Action::SignalStep(id, signal) => format!("{} sends {signal}", step(id)),
+        Action::CountDescendants => "count".to_owned(),
+        Action::ListRunning => "list".to_owned(),
+        Action::AppendToReport(line) => format!("report {line:?}"),
         Action::ContinueSuspended => "continue".to_owned(),
         Action::StartStep(id) => format!("start {}", step(id)),
         Action::TermStep(id) => format!("term {}", step(id)),
@@ -43,20 +46,22 @@ fn word(action: &Action) -> Option<String> {
 }
 
 fn signal(signal: Signal) -> Event {
-    Event::Received(Received { signal, sender: Sender::Outside, queued: None, command_has_it: false })
+    Event::Received(Received {
+        signal,
+        sender: Sender::Outside,
+        from_outside: true,
+        queued: None,
+        command_has_it: false,
+    })
 }
 
 const fn ended(code: u8) -> Event {
-    Event::MainEnded { outcome: Outcome::Exited(code), last: false }
-}
-
-const fn last_ended(code: u8) -> Event {
-    Event::MainEnded { outcome: Outcome::Exited(code), last: true }
+    Event::MainEnded(Outcome::Exited(code))
 }
 
 const fn step(chain: Chain, number: usize, code: u8) -> Event {
-    let id = StepId { chain, index: number - 1 };
-    Event::StepEnded { id, end: StepEnd::Ended(Outcome::Exited(code)), last: false }
+    let id = StepId { chain, index: number - 1, run: 0 };
+    Event::StepEnded(id, StepEnd::Ended(Outcome::Exited(code)))
 }
 
 const fn pre(number: usize, code: u8) -> Event {
@@ -65,7 +70,11 @@ const fn pre(number: usize, code: u8) -> Event {
 
 impl Run {
     fn of(pairs: &[(&'static str, &str)]) -> Self {
-        Self { machine: Shutdown::new(&plan(pairs), at(0)), now: at(0), done: Vec::new() }
+        Self {
+            machine: Shutdown::new(&plan(pairs), Surroundings::default(), at(0)),
+            now: at(0),
+            done: Vec::new(),
+        }
     }
 
     /// Turns the clock to `millis`, stopping wherever a timer is due, as the loop does.
@@ -81,8 +90,11 @@ impl Run {
         self
     }
 
+    /// A turn of the loop with this event: the tick comes last.
     fn give(&mut self, event: Event) -> Vec<String> {
-        let words: Vec<String> = self.machine.on(event, self.now).iter().filter_map(word).collect();
+        let mut actions = self.machine.on(event, self.now);
+        actions.extend(self.machine.on(Event::Tick, self.now));
+        let words: Vec<String> = actions.iter().filter_map(word).collect();
         self.done.extend(words.iter().map(|word| (self.now, word.clone())));
         words
     }
@@ -90,6 +102,19 @@ impl Run {
     fn and(&mut self, event: Event) -> &mut Self {
         self.give(event);
         self
+    }
+
+    /// The kernel says that no child is left.
+    fn alone(&mut self) -> Vec<String> {
+        let starts = self.machine.starts();
+        self.give(Event::NoChildren { starts })
+    }
+
+    /// The last child is reaped, and `event` tells of it.
+    fn last(&mut self, event: Event) -> Vec<String> {
+        let mut words = self.alone();
+        words.extend(self.give(event));
+        words
     }
 
     fn words(&self) -> Vec<&str> {
@@ -147,31 +172,43 @@ fn states() -> Vec<(&'static str, fn() -> Run)> {
         }),
         ("clearing", || with(full(), |run| run.until(1_000).and(ended(3)).until(2_000))),
         ("killing", || with(full(), |run| run.and(signal(Signal::TERM)).until(20_010))),
-        ("post-stop", || with(full(), |run| run.until(1_000).and(last_ended(3)).until(2_000))),
-        ("done", || with(full(), |run| run.until(1_000).and(last_ended(3)).and(step(Chain::PostStop, 1, 0)))),
+        ("post-stop", || {
+            with(full(), |run| {
+                run.until(1_000).last(ended(3));
+                run.until(2_000)
+            })
+        }),
+        ("done", || {
+            with(full(), |run| {
+                run.until(1_000).last(ended(3));
+                run.last(step(Chain::PostStop, 1, 0));
+                run
+            })
+        }),
     ]
 }
 
 /// Every state with every event: the phase that follows, and what is done.
 #[test]
 fn every_event_in_every_state() {
-    let events: [(&str, fn() -> Event); 10] = [
-        ("TERM", || signal(Signal::TERM)),
-        ("INT", || signal(Signal::INT)),
-        ("HUP", || signal(Signal::HUP)),
-        ("command ends", || ended(7)),
-        ("last one ends", || last_ended(7)),
-        ("grace-init stop", || Event::StopAsked(Sender::Process(9))),
-        ("step 1 ends well", || pre(1, 0)),
-        ("step 1 fails", || pre(1, 9)),
-        ("nobody left", || Event::NoChildren),
-        ("time passes", || Event::Tick),
+    type Give = fn(&mut Run) -> Vec<String>;
+    let events: [(&str, Give); 10] = [
+        ("TERM", |run| run.give(signal(Signal::TERM))),
+        ("INT", |run| run.give(signal(Signal::INT))),
+        ("HUP", |run| run.give(signal(Signal::HUP))),
+        ("command ends", |run| run.give(ended(7))),
+        ("last one ends", |run| run.last(ended(7))),
+        ("grace-init stop", |run| run.give(Event::StopAsked(Sender::Process(9)))),
+        ("step 1 ends well", |run| run.give(pre(1, 0))),
+        ("step 1 fails", |run| run.give(pre(1, 9))),
+        ("nobody left", Run::alone),
+        ("time passes", |run| run.give(Event::Tick)),
     ];
     let mut table = String::new();
     for (state, build) in states() {
         for (name, event) in &events {
             let mut run = build();
-            let done = run.give(event());
+            let done = event(&mut run);
             table.push_str(&format!(
                 "{state} + {name} = {}: {}\n",
                 run.machine.phase().name(),
@@ -213,7 +250,7 @@ fn a_dropped_stop_signal_begins_nothing() {
 #[test]
 fn a_stop_signal_that_the_terminal_sent_to_the_command_too_is_not_sent_twice() {
     let mut run = Run::of(&[]);
-    let both = Received { signal: Signal::INT, sender: Sender::Kernel, queued: None, command_has_it: true };
+    let both = Received { command_has_it: true, ..Received::by_the_init(Signal::INT) };
     assert!(run.give(Event::Received(both)).is_empty());
     assert_eq!(run.machine.phase(), Phase::Stopping);
     let suspended = Received { signal: Signal::TSTP, ..both };
@@ -285,18 +322,20 @@ fn a_failed_step_skips_the_rest_only_when_asked() {
 fn a_step_that_cannot_start_has_failed_and_the_shutdown_goes_on() {
     let mut run = Run::of(&FULL);
     run.and(signal(Signal::TERM)).until(2_000);
-    let id = StepId { chain: Chain::PreStop, index: 0 };
+    let id = StepId { chain: Chain::PreStop, index: 0, run: 0 };
     let end = StepEnd::NotStarted("no such file".into());
-    assert_eq!(run.give(Event::StepEnded { id, end, last: false }), ["start pre 2"]);
+    assert_eq!(run.give(Event::StepEnded(id, end)), ["start pre 2"]);
 }
 
 #[test]
-fn a_signal_step_takes_no_time_and_fails_when_the_command_has_gone() {
+fn a_signal_step_needs_no_process_and_fails_when_the_command_has_gone() {
     let steps = [("pre-stop", "@signal USR1"), ("pre-stop", "@signal USR2"), ("drain", "1s")];
     let mut run = Run::of(&steps);
     run.and(signal(Signal::TERM));
     run.until(1_000);
-    assert_eq!(run.words(), ["signal SIGUSR1", "signal SIGUSR2", "stop SIGTERM"]);
+    assert_eq!(run.words(), ["pre 1 sends SIGUSR1"]);
+    assert_eq!(run.give(pre(1, 0)), ["pre 2 sends SIGUSR2"]);
+    assert_eq!(run.give(pre(2, 0)), ["stop SIGTERM"]);
     let mut run = Run::of(&steps);
     run.and(signal(Signal::TERM)).and(ended(0));
     assert_eq!(run.words(), ["term leftovers"]);
@@ -307,11 +346,11 @@ fn a_signal_step_takes_no_time_and_fails_when_the_command_has_gone() {
 fn a_command_that_exits_during_the_drain_ends_it_and_the_chain_still_runs() {
     let mut run = Run::of(&FULL);
     run.and(signal(Signal::TERM)).until(1_000);
-    assert_eq!(run.give(last_ended(0)), ["start pre 1"]);
+    assert_eq!(run.last(ended(0)), ["start pre 1"]);
     run.and(pre(1, 0));
-    let id = StepId { chain: Chain::PreStop, index: 1 };
+    let id = StepId { chain: Chain::PreStop, index: 1, run: 0 };
     let end = StepEnd::Ended(Outcome::Exited(0));
-    assert_eq!(run.give(Event::StepEnded { id, end, last: true }), ["start post 1"]);
+    assert_eq!(run.last(Event::StepEnded(id, end)), ["start post 1"]);
     assert!(!run.words().iter().any(|word| word.starts_with("stop")));
 }
 
@@ -345,7 +384,7 @@ fn the_group_gets_a_term_of_its_own_unless_that_was_its_stop_signal() {
 fn we_leave_as_soon_as_nobody_is_left() {
     let mut run = Run::of(&[]);
     run.and(signal(Signal::TERM)).until(100).and(ended(4)).until(200);
-    assert_eq!(run.give(Event::NoChildren), ["leave 4"]);
+    assert_eq!(run.alone(), ["leave 4"]);
 }
 
 #[test]
@@ -451,14 +490,26 @@ fn without_a_deadline_nothing_is_ever_killed() {
 fn the_older_inits_only_relay_and_leave() {
     let plan = |name: &str| crate::cli::plan_of_words_for_tests(&[name, "true"]);
     for (name, goodbye) in [("dumb-init", vec!["last SIGTERM", "leave 3"]), ("tini", vec!["leave 3"])] {
-        let mut run = Run { machine: Shutdown::new(&plan(name), at(0)), now: at(0), done: Vec::new() };
+        let mut run = Run {
+            machine: Shutdown::new(&plan(name), Surroundings::default(), at(0)),
+            now: at(0),
+            done: Vec::new(),
+        };
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");
         assert_eq!(run.give(ended(3)), goodbye, "{name}");
     }
-    let mut run = Run { machine: Shutdown::new(&plan("dumb-init"), at(0)), now: at(0), done: Vec::new() };
+    let mut run = Run {
+        machine: Shutdown::new(&plan("dumb-init"), Surroundings::default(), at(0)),
+        now: at(0),
+        done: Vec::new(),
+    };
     assert_eq!(run.give(signal(Signal::TSTP)), ["relay SIGSTOP", "suspend"]);
-    let mut run = Run { machine: Shutdown::new(&plan("tini"), at(0)), now: at(0), done: Vec::new() };
+    let mut run = Run {
+        machine: Shutdown::new(&plan("tini"), Surroundings::default(), at(0)),
+        now: at(0),
+        done: Vec::new(),
+    };
     assert_eq!(run.give(signal(Signal::TSTP)), ["relay SIGTSTP"]);
     assert!(run.give(signal(Signal::TTIN)).is_empty());
 }
@@ -466,7 +517,7 @@ fn the_older_inits_only_relay_and_leave() {
 #[test]
 fn the_deadline_holds_at_its_edges() {
     let mut zero = Run::of(&[("grace", "0")]);
-    zero.and(signal(Signal::TERM)).and(Event::Tick);
+    zero.and(signal(Signal::TERM));
     assert_eq!(zero.words(), ["stop SIGTERM", "kill all", "kill all", "leave 137"]);
 
     let mut second = Run::of(&[("grace", "1s"), ("pre-stop", "one")]);
@@ -482,14 +533,14 @@ fn the_deadline_holds_at_its_edges() {
     assert!(long.words().contains(&"kill all"));
 
     let mut reserved = Run::of(&[("grace", "5s"), ("reserve", "5s"), ("stop-window", "0")]);
-    reserved.and(signal(Signal::TERM)).and(Event::Tick);
+    reserved.and(signal(Signal::TERM));
     assert_eq!(reserved.words(), ["stop SIGTERM", "kill all"]);
 }
 
 #[test]
 fn post_stop_runs_after_everything_has_gone_and_within_the_reserve() {
     let mut run = Run::of(&FULL);
-    run.and(signal(Signal::TERM)).until(20_000).and(ended(0)).until(20_100).and(Event::NoChildren);
+    run.and(signal(Signal::TERM)).until(20_000).and(ended(0)).until(20_100).alone();
     assert_eq!(run.when("start post 1"), at(20_100));
     run.until(30_000);
     assert_eq!(run.when("leave 0"), at(21_750));
@@ -588,12 +639,12 @@ proptest! {
                 Happening::StepEnds(well) => {
                     if let Some(id) = running.take() {
                         let end = StepEnd::Ended(Outcome::Exited(u8::from(!well)));
-                        run.give(Event::StepEnded { id, end, last: false });
+                        run.give(Event::StepEnded(id, end));
                     }
                 }
                 // The kernel says so only when it is so.
                 Happening::NobodyLeft if main_gone && running.is_none() => {
-                    run.give(Event::NoChildren);
+                    run.alone();
                 }
                 Happening::MainEnds(_) | Happening::NobodyLeft => {}
             }
@@ -601,7 +652,7 @@ proptest! {
                 for chain in [Chain::PreStop, Chain::PostStop] {
                     let name = if chain == Chain::PreStop { "start pre " } else { "start post " };
                     if let Some(number) = word.strip_prefix(name) {
-                        running = Some(StepId { chain, index: number.parse::<usize>().unwrap() - 1 });
+                        running = Some(StepId { chain, index: number.parse::<usize>().unwrap() - 1, run: 0 });
                     }
                 }
                 prop_assert!(!(gone_before && word.starts_with("stop ")), "{:?}", run.done);

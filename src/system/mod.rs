@@ -18,7 +18,7 @@ pub use descendants::{Descendant, Descendants};
 
 use crate::outcome::Outcome;
 use crate::plan::{Cause, CommandLine, Control, Placement, Step};
-use crate::signal::{Queued, Sender, Signal};
+use crate::signal::{Queued, Sender, Signal, SignalSet};
 use crate::time::Moment;
 
 /// The kernel, as an init sees it. Nothing here waits but [`System::wait`].
@@ -34,6 +34,12 @@ pub trait System {
     fn now(&self) -> Moment;
     /// Our own PID.
     fn own_pid(&self) -> Pid;
+    /// Our parent's PID; 0 where it is outside our PID namespace.
+    fn parent_pid(&self) -> Pid;
+    /// Whether we have a controlling terminal.
+    fn has_terminal(&self) -> bool;
+    /// The signals that were ignored when we were started.
+    fn ignored_at_start(&self) -> SignalSet;
     /// Our own process group.
     fn own_group(&self) -> Pid;
     /// Our own session; `None` where it cannot be told.

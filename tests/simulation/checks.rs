@@ -168,7 +168,7 @@ impl Life<'_> {
         }
         let chain_ran = self.requested().is_some_and(|requested| {
             self.main_ended().is_none_or(|ended| ended > requested)
-                && self.began(Phase::Stopping).or(self.began(Phase::Clearing)).is_some()
+                && self.began(Phase::Stopping).or(self.began(Phase::Leftovers)).is_some()
         });
         if chain_ran {
             let recorded = self.history.steps_of(Chain::PreStop).count();
@@ -234,7 +234,7 @@ impl Life<'_> {
                 // Below one that is hidden nobody is found.
                 && (self.sim.scenario.proc == Proc::Full || self.sim.scenario.pid_1)
         };
-        if let Some(began) = self.began(Phase::Clearing) {
+        if let Some(began) = self.began(Phase::Leftovers) {
             for (id, process) in self.ours() {
                 let leftover = process.born + slack < began && !gone_by(process, began + slack);
                 let told = Self::told_at(process).is_some_and(|told| told <= began + slack);

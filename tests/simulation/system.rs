@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use grace_init::plan::{CommandLine, Control, Placement, Step};
 use grace_init::shutdown::History;
-use grace_init::signal::{Queued, Sender, Signal};
+use grace_init::signal::{Queued, Sender, Signal, SignalSet};
 use grace_init::system::{
     self, Arrival, Awaited, Descendant, Descendants, ExecState, ReadResult, Reaped, StartError, Started,
     System, Target, WriteResult,
@@ -339,6 +339,18 @@ impl System for Sim {
 
     fn own_pid(&self) -> Pid {
         Pid::from_raw(self.kernel.init)
+    }
+
+    fn parent_pid(&self) -> Pid {
+        Pid::from_raw(0)
+    }
+
+    fn has_terminal(&self) -> bool {
+        false
+    }
+
+    fn ignored_at_start(&self) -> SignalSet {
+        SignalSet::default()
     }
 
     fn own_group(&self) -> Pid {

@@ -26,8 +26,6 @@ pub(super) fn run(work: &Builtin) -> ExitStatus {
             sleep(*time);
             ExitStatus::SUCCESS
         }
-        // Sent by the loop itself, which knows the command.
-        Builtin::Signal(_) => ExitStatus::SUCCESS,
         Builtin::Http(request) => http(request),
         Builtin::WaitFile(path) => {
             wait_until(|| Ok(path.exists()));

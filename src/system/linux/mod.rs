@@ -25,11 +25,11 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::unistd::{Pid, getpgrp, getpid, getsid};
+use nix::unistd::{Pid, getpgrp, getpid, getppid, getsid};
 
 use super::{Arrival, Awaited, Descendants, ExecState, Reaped, StartError, Started, System, Target};
 use crate::plan::{CommandLine, Control, Placement, Step};
-use crate::signal::{Queued, Sender, Signal};
+use crate::signal::{Queued, Sender, Signal, SignalSet};
 use crate::time::Moment;
 use clock::Clock;
 use entry::Origin;
@@ -81,6 +81,18 @@ impl System for Linux {
 
     fn own_pid(&self) -> Pid {
         self.own_pid
+    }
+
+    fn parent_pid(&self) -> Pid {
+        getppid()
+    }
+
+    fn has_terminal(&self) -> bool {
+        tty::is_there()
+    }
+
+    fn ignored_at_start(&self) -> SignalSet {
+        SignalSet::default()
     }
 
     fn own_group(&self) -> Pid {

@@ -138,6 +138,8 @@ pub(super) fn start_step(
             prepared.is_step = true;
             prepared.fork(context, Then::Exec)
         }
+        // The loop sends it itself.
+        Work::Signal(_) => Err(failure(Stage::Exec, Errno::EINVAL)),
         // A process of its own that never executes anything.
         Work::Builtin(work) => {
             let nothing = CommandLine { program: OsString::new(), arguments: Vec::new() };

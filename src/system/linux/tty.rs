@@ -33,6 +33,11 @@ pub(super) fn come_to_the_foreground() {
     unsafe { libc::tcsetpgrp(libc::STDIN_FILENO, me) };
 }
 
+/// Whether we have a controlling terminal (tty(4)).
+pub fn is_there() -> bool {
+    std::fs::File::open("/dev/tty").is_ok()
+}
+
 /// Whether we lead our session.
 pub fn we_lead_the_session() -> bool {
     getsid(None) == Ok(getpid())
