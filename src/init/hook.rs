@@ -15,13 +15,15 @@ use crate::report::Summary;
 use crate::shutdown::{
     Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
 };
-use crate::signal::{Sender, Signal};
+use crate::signal::{Sender, Signal, SignalSet};
 use crate::system::linux::Linux;
 use crate::system::linux::entry::Origin;
-use crate::system::linux::process::Process;
+use crate::system::linux::process::{Process, handled_or_blocked};
 use crate::system::{Descendants, Reaped, System, Target};
 use crate::time::{Deadline, Moment};
 
+/// The init of our own PID namespace, which the kernel protects from it.
+const PID_1: i32 = 1;
 const STEP_FAILED: ExitStatus = ExitStatus::new(1);
 /// The process is still there at the deadline (as timeout(1) has it); to kill it is left to the kubelet.
 const STILL_THERE: ExitStatus = ExitStatus::new(124);
@@ -41,8 +43,18 @@ pub fn run(plan: HookPlan, origin: &Origin) -> ExitStatus {
     }
 }
 
+/// Why a signal will not reach the process, if it will not.
+fn dropped_by_kernel(delivered: Option<SignalSet>, signal: Signal) -> Option<String> {
+    let is_dropped = delivered.is_some_and(|delivered| !delivered.contains(signal));
+    is_dropped.then(|| {
+        format!("PID 1 neither handles nor blocks {signal}, so the kernel drops it; choose a signal that PID 1 handles")
+    })
+}
+
 struct Hook {
     plan: HookPlan,
+    /// The signals that the kernel delivers to the process; `None` is all of them, or not known.
+    delivered: Option<SignalSet>,
     process: Process,
     gone: bool,
     system: Linux,
@@ -51,24 +63,37 @@ struct Hook {
 }
 
 impl Hook {
-    fn begin(plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
+    fn begin(mut plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
         let pid = plan.pid;
+        if plan.kills && pid == PID_1 {
+            let why = "--kill cannot end PID 1: inside its PID namespace the kernel drops SIGKILL for it; leave --kill out, \
+                       the container's runtime kills it at the end of the grace";
+            return Err((why.to_owned(), ExitStatus::OWN_FAILURE));
+        }
         let process = Process::open(Pid::from_raw(pid)).map_err(|errno| {
             if errno == Errno::ESRCH {
-                return (
-                    format!("there is no process {pid}: name another with --pid"),
-                    ExitStatus::NOT_FOUND,
-                );
+                return (format!("no process {pid}; select another with --pid"), ExitStatus::NOT_FOUND);
             }
-            (format!("cannot take hold of process {pid}: {}", errno.desc()), ExitStatus::OWN_FAILURE)
+            (format!("cannot watch process {pid}: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
         if plan.stops && process.may_be_signalled() == Err(Errno::EPERM) {
-            let whose = process.user().map_or_else(String::new, |user| format!(" of user {user}"));
+            let whose =
+                process.user().map_or_else(|| "another user".to_owned(), |user| format!("user {user}"));
             let us = nix::unistd::geteuid();
             let why = format!(
-                "process {pid} is in the hands{whose} and cannot be signalled by user {us}: run the hook as that user"
+                "process {pid} belongs to {whose} and cannot be signalled by user {us}; run the hook as that user"
             );
             return Err((why, ExitStatus::OWN_FAILURE));
+        }
+        let delivered = if pid == PID_1 { handled_or_blocked(process.pid()) } else { None };
+        if plan.stops {
+            plan.run.shutdown.ladder.retain(|rung| match dropped_by_kernel(delivered, rung.signal) {
+                Some(why) => {
+                    warn!(signal = %rung.signal, "{why}");
+                    false
+                }
+                None => true,
+            });
         }
         let mut system = Linux::open(origin, &plan.run.withheld_variables).map_err(|errno| {
             (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
@@ -77,7 +102,7 @@ impl Hook {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }
         let machine = Shutdown::for_hook(&plan.run.shutdown, system.now());
-        Ok(Self { plan, process, gone: false, system, machine, steps: Steps::default() })
+        Ok(Self { plan, delivered, process, gone: false, system, machine, steps: Steps::default() })
     }
 
     fn stay(&mut self) -> ExitStatus {
@@ -97,7 +122,7 @@ impl Hook {
                 self.sleep();
             }
             if let Some(signal) = self.told_to_end() {
-                warn!(%signal, "told to end: the rest is left out");
+                warn!(%signal, "told to end; skipping the rest");
                 return Outcome::Killed(signal).status();
             }
             events = self.happened();
@@ -147,9 +172,12 @@ impl Hook {
                     }
                 }
                 Action::SignalStep(id, signal) => {
-                    let end = match self.process.send(signal) {
-                        Ok(()) => StepEnd::Ended(Outcome::Exited(0)),
-                        Err(errno) => StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc())),
+                    let end = match (dropped_by_kernel(self.delivered, signal), self.process.send(signal)) {
+                        (Some(why), _) => StepEnd::NotStarted(why),
+                        (None, Ok(())) => StepEnd::Ended(Outcome::Exited(0)),
+                        (None, Err(errno)) => {
+                            StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc()))
+                        }
                     };
                     self.steps.has_ended(id, end);
                 }
@@ -158,8 +186,15 @@ impl Hook {
                         warn!(%signal, pid = self.plan.pid, "cannot send a signal: {}", errno.desc());
                     }
                 }
-                Action::Tell(Notice::Entered(Phase::Prepared)) if !self.plan.stops => {
+                Action::Tell(Notice::Entered(Phase::Prepared | Phase::Stopping)) if !self.plan.stops => {
                     return Some(self.verdict());
+                }
+                // The kernel drops all that it would be sent, which has been said: there is nothing to wait for.
+                Action::Tell(Notice::Entered(Phase::Stopping))
+                    if self.plan.run.shutdown.ladder.is_empty() =>
+                {
+                    self.verdict();
+                    return Some(STILL_THERE);
                 }
                 Action::Tell(notice) => self.tell(notice),
                 Action::KillAll if self.plan.kills => {
@@ -169,7 +204,7 @@ impl Hook {
                 Action::KillAll => {
                     warn!(
                         pid = self.plan.pid,
-                        "the time is up and the process is still there: it is left to whoever kills it"
+                        "the time is up and the process is still there; whoever started the hook has to kill it"
                     );
                     return Some(STILL_THERE);
                 }
@@ -196,7 +231,9 @@ impl Hook {
     }
 
     fn tell(&self, notice: Notice) {
-        if let Notice::StepEnded(id, end) = notice {
+        if let Notice::ChainCut(id) = notice {
+            warn!(number = id.number(), "skipping the remaining steps");
+        } else if let Notice::StepEnded(id, end) = notice {
             let step = self.machine.step(id).map(|step| step.text.as_str()).unwrap_or_default();
             match end {
                 StepEnd::Ended(outcome) if outcome.succeeded() => {}

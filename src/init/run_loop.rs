@@ -6,11 +6,12 @@
 use std::collections::BTreeMap;
 
 use anyhow::Error;
+use nix::errno::Errno;
 use nix::unistd::Pid;
 use tracing::{debug, error, warn};
 
 use super::steps::Steps;
-use crate::control::server::{Clients, FAREWELL, Facts};
+use crate::control::server::{Clients, FAREWELL, FAREWELL_MARGIN, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan};
 use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown, Surroundings};
@@ -64,22 +65,30 @@ impl<S: System> Init<S> {
         if !is_pid_1(&system) {
             adopt_orphans(&plan, &mut system);
         }
+        let is_first_process = system.is_first_process();
         let surroundings = Surroundings {
             on_kubernetes: plan.place.is_kubernetes(),
-            is_first_process: is_pid_1(&system),
+            is_first_process,
             has_terminal: system.has_terminal(),
             ignored_at_start: system.ignored_at_start(),
         };
         if plan.placement == Placement::NewSession {
             system.give_up_terminal();
         }
-        let Started { pid, pipe } = system
-            .start_command(&plan.command, plan.placement)
-            .map_err(|error| could_not_start(&plan, &system, error))?;
+        // Before the command is started, which is told where the socket is, and before we leave the directory that a relative
+        // path is meant from.
+        let mut listener = listen(&plan.control, is_first_process, &mut system);
+        let mut started = system.start_command(&plan.command, plan.placement);
+        // Where descriptors are few the command comes first.
+        if started.as_ref().is_err_and(|error| error.errno == Errno::EMFILE)
+            && let Some(listener) = listener.take()
+        {
+            system.stop_listening(listener);
+            started = system.start_command(&plan.command, plan.placement);
+        }
+        let Started { pid, pipe } = started.map_err(|error| could_not_start(&plan, &system, error))?;
         debug!(pid = pid.as_raw(), command = %plan.command.program.display(), "started the command");
-        // After the spawn: where descriptors are few the command comes first. Before we leave the directory that a
-        // relative path is meant from.
-        let clients = Clients::of(listen(&plan.control, &mut system));
+        let clients = Clients::of(listener);
         system.leave_working_directory();
         let now = system.now();
         let mut init = Self {
@@ -172,27 +181,29 @@ impl<S: System> Init<S> {
 
     /// Sleeps until something happens; true when it is a client.
     fn sleep(&mut self) -> bool {
-        let limit = self.machine.next_due().remaining(self.system.now());
+        let now = self.system.now();
+        let limit = self.machine.next_due().min(self.clients.next_due()).remaining(now);
         let pipes = self.main.exec.iter().chain(self.steps.pipes());
-        self.system.wait(pipes, self.clients.listener(), self.clients.connected(), limit)
+        self.system.wait(pipes, self.clients.listener(now), self.clients.connected(), limit)
     }
 
-    /// Serves the clients; returns the requests of those that ask for the shutdown.
+    /// Serves the clients; returns what they ask of the shutdown.
     fn serve_clients(&mut self) -> Vec<Event> {
         let facts = facts(&self.plan, &self.system, &self.main, self.orphans_reaped);
-        let asking = self.clients.serve(&mut self.system, &self.machine, &facts);
-        asking.into_iter().map(|peer| Event::StopAsked(Sender::Process(peer.as_raw()))).collect()
+        let steps = &self.steps;
+        let step_of = |system: &mut S, pid| steps.running_step_of(pid, system);
+        self.clients.serve(&mut self.system, &self.machine, &facts, step_of)
     }
 
     fn tell_clients(&mut self) {
         let facts = facts(&self.plan, &self.system, &self.main, self.orphans_reaped);
-        self.clients.tell(&self.machine, &facts, false);
+        self.clients.tell(&self.machine, &facts);
     }
 
     /// Lets the clients that asked for the shutdown end before we do, within what is left of the grace.
     pub(super) fn say_farewell(&mut self) {
         let left = self.machine.time_left_to_leave(self.system.now());
-        let limit = left.map_or(FAREWELL, |left| left.min(FAREWELL));
+        let limit = left.map_or(FAREWELL, |left| left.saturating_sub(FAREWELL_MARGIN).min(FAREWELL));
         let facts = facts(&self.plan, &self.system, &self.main, self.orphans_reaped);
         self.clients.farewell(&mut self.system, &self.machine, &facts, limit);
     }
@@ -295,9 +306,14 @@ impl<S: System> Init<S> {
         }))
     }
 
+    /// A client may be a process that descends from nobody here.
     fn is_our_descendant(&mut self, pid: i32) -> bool {
+        let pid = Pid::from_raw(pid);
+        if self.clients.includes(pid) {
+            return true;
+        }
         let all = self.system.descendants().unwrap_or_default();
-        all.iter().any(|process| process.pid.as_raw() == pid)
+        all.iter().any(|process| process.pid == pid)
     }
 
     /// Whether the kernel sent a terminal's signal to the whole group that both we and the command are in.
@@ -378,14 +394,17 @@ fn adopt_orphans<S: System>(plan: &Plan, system: &mut S) {
 }
 
 /// The control socket, where there is to be one.
-fn listen<S: System>(control: &Control, system: &mut S) -> Option<S::Listener> {
-    if *control == Control::Default && !is_pid_1(system) {
+fn listen<S: System>(control: &Control, is_first_process: bool, system: &mut S) -> Option<S::Listener> {
+    if *control == Control::Default && !is_first_process {
         return None;
     }
     match system.listen(control) {
         Ok(listener) => listener,
         Err(error) if *control == Control::Default => {
-            debug!(%error, "no control socket: no place for it can be written");
+            warn!(
+                %error,
+                "cannot create the control socket in /run, /dev/shm or /tmp; grace-init pre-stop and stop will not work, signals will"
+            );
             None
         }
         Err(error) => {

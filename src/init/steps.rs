@@ -82,6 +82,19 @@ impl<S: System> Steps<S> {
         self.started.iter().any(|step| step.pid == pid && !step.reaped)
     }
 
+    /// The running step that this process is a part of, if it is one: such a one would wait for itself.
+    pub(super) fn running_step_of(&self, pid: Pid, system: &mut S) -> Option<StepId> {
+        let running: Vec<_> = self.started.iter().filter(|step| !step.reaped).collect();
+        if running.is_empty() {
+            return None;
+        }
+        let all = system.descendants().unwrap_or_default();
+        let is_part = |step: &&&RunningStep<S::ExecPipe>| {
+            step.pid == pid || step.tree_in(&all, system).iter().any(|process| process.pid == pid)
+        };
+        running.iter().find(is_part).map(|step| step.id)
+    }
+
     /// What to wait for besides SIGCHLD: a step that executes its program now, or cannot.
     pub(super) fn pipes(&self) -> impl Iterator<Item = &S::ExecPipe> {
         self.started.iter().filter_map(|step| step.exec.as_ref())

@@ -111,28 +111,34 @@ pub trait System {
     /// Whether the process was started by a step with these variables, or by what such a one started.
     fn has_variables(&self, pid: Pid, variables: &[(&str, OsString)]) -> bool;
 
-    /// Sleeps until a signal waits, a child gets to its program, a client knocks or speaks, or the time is up (`None` is no
-    /// limit). True when it is a client. It may return early.
+    /// Sleeps until a signal waits, a child gets to its program, a client connects, speaks or can be written to, or the time is
+    /// up (`None` is no limit). True when it is a client. It may return early.
     fn wait<'a>(
         &mut self,
         pipes: impl Iterator<Item = &'a Self::ExecPipe>,
         listener: Option<&'a Self::Listener>,
-        clients: impl Iterator<Item = &'a Self::Client>,
+        clients: impl Iterator<Item = Awaited<'a, Self::Client>>,
         limit: Option<Duration>,
     ) -> bool
     where
         Self: 'a;
 
-    /// Opens the control socket.
+    /// Whether we are the first process of a container. Ask before [`System::listen`]: an init that listens is somebody's first.
+    fn is_first_process(&self) -> bool;
+    /// Opens the control socket. Children that are started afterwards find its path in their environment.
     ///
     /// # Errors
     /// When no place for it can be used; the caller goes on without.
     fn listen(&mut self, control: &Control) -> io::Result<Option<Self::Listener>>;
+    /// Closes the control socket and tells children no longer of it.
+    fn stop_listening(&mut self, listener: Self::Listener);
     /// The next client that waits and may talk to us; `None` when there is none.
     ///
     /// # Errors
-    /// EMFILE and the like.
+    /// EMFILE and the like: the client goes on waiting, and the caller tries again later.
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<Option<Self::Client>>;
+    /// How many descriptors we may have open.
+    fn max_descriptors(&self) -> usize;
 
     /// Appends the report to an existing file, without waiting.
     ///
@@ -147,10 +153,19 @@ pub trait Client {
     fn peer(&self) -> Pid;
     /// Reads what is there, at most what fits.
     fn read(&mut self, buffer: &mut [u8]) -> ReadResult;
-    /// Sends what can be sent at once and keeps the rest; false when it is time to drop the client.
-    fn send(&mut self, text: &str) -> bool;
+    /// Sends what can be sent at once.
+    fn write(&mut self, bytes: &[u8]) -> WriteResult;
     /// Says that nothing more comes, so that the client ends.
     fn finish(&mut self);
+}
+
+/// A client that is waited for: until it speaks or goes, and until it can be written to if there is something for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Awaited<'a, C> {
+    /// The client.
+    pub client: &'a C,
+    /// There is something for it.
+    pub to_write: bool,
 }
 
 /// What there was to read.
@@ -160,6 +175,17 @@ pub enum ReadResult {
     Bytes(usize),
     /// Nothing yet.
     Nothing,
+    /// The client has gone.
+    End,
+}
+
+/// What could be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteResult {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing, until the client has read more.
+    Full,
     /// The client has gone.
     End,
 }

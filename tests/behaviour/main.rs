@@ -49,7 +49,7 @@ themes! {
     steps
     report
     deadline
-    doors
+    control_socket
     faults
     house
     images

@@ -139,9 +139,9 @@ pub fn http_answers(bytes: &[u8]) {
 
 /// What is understood is understood again when it is written down.
 pub fn control_protocol(bytes: &[u8]) {
-    if let Some(request) = protocol::Request::decode(bytes) {
+    if let Ok(request) = protocol::Request::decode(bytes) {
         let line = request.encode();
-        assert_eq!(protocol::Request::decode(line.trim_end_matches('\n').as_bytes()), Some(request));
+        assert_eq!(protocol::Request::decode(line.trim_end_matches('\n').as_bytes()), Ok(request));
     }
     if let Some(status) = protocol::Status::decode(&String::from_utf8_lossy(bytes)) {
         let json = status.json();

@@ -11,8 +11,8 @@ use grace_init::plan::{CommandLine, Control, Placement, Step};
 use grace_init::shutdown::History;
 use grace_init::signal::{Queued, Sender, Signal, SignalSet};
 use grace_init::system::{
-    self, Arrival, Descendant, Descendants, ExecState, ReadResult, Reaped, StartError, Started, System,
-    Target,
+    self, Arrival, Awaited, Descendant, Descendants, ExecState, ReadResult, Reaped, StartError, Started,
+    System, Target, WriteResult,
 };
 use grace_init::time::Moment;
 use nix::errno::Errno;
@@ -71,10 +71,10 @@ impl system::Client for Client {
         ReadResult::Bytes(length)
     }
 
-    fn send(&mut self, text: &str) -> bool {
+    fn write(&mut self, bytes: &[u8]) -> WriteResult {
         let mut wire = self.wire.borrow_mut();
-        wire.from_init.extend(text.as_bytes());
-        !wire.closed
+        wire.from_init.extend(bytes);
+        if wire.closed { WriteResult::End } else { WriteResult::Bytes(bytes.len()) }
     }
 
     fn finish(&mut self) {
@@ -493,13 +493,13 @@ impl System for Sim {
         &mut self,
         pipes: impl Iterator<Item = &'a Self::ExecPipe>,
         listener: Option<&'a Self::Listener>,
-        clients: impl Iterator<Item = &'a Self::Client>,
+        clients: impl Iterator<Item = Awaited<'a, Self::Client>>,
         limit: Option<Duration>,
     ) -> bool {
         self.calls_awake = 0;
         self.clients_go();
         let pipes: Vec<usize> = pipes.map(|pipe| *pipe as usize).collect();
-        let wires: Vec<Rc<RefCell<Wire>>> = clients.map(|client| Rc::clone(&client.wire)).collect();
+        let wires: Vec<Rc<RefCell<Wire>>> = clients.map(|awaited| Rc::clone(&awaited.client.wire)).collect();
         let until = limit.map(|limit| self.kernel.now + limit.as_micros() as Micros);
         loop {
             let client = (listener.is_some() && !self.waiting_clients.is_empty())
@@ -526,8 +526,18 @@ impl System for Sim {
         }
     }
 
+    fn is_first_process(&self) -> bool {
+        true
+    }
+
     fn listen(&mut self, _: &Control) -> io::Result<Option<Self::Listener>> {
         Ok(Some(()))
+    }
+
+    fn stop_listening(&mut self, (): Self::Listener) {}
+
+    fn max_descriptors(&self) -> usize {
+        1024
     }
 
     fn accept(&mut self, (): &Self::Listener) -> io::Result<Option<Self::Client>> {

@@ -28,7 +28,7 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::unistd::{Pid, getpgrp, getpid, getppid, getsid};
 
-use super::{Arrival, Descendants, ExecState, Reaped, StartError, Started, System, Target};
+use super::{Arrival, Awaited, Descendants, ExecState, Reaped, StartError, Started, System, Target};
 use crate::plan::{CommandLine, Control, Placement, Step};
 use crate::signal::{Queued, Sender, Signal, SignalSet};
 use crate::time::Moment;
@@ -194,25 +194,41 @@ impl System for Linux {
         &mut self,
         pipes: impl Iterator<Item = &'a Self::ExecPipe>,
         listener: Option<&'a Self::Listener>,
-        clients: impl Iterator<Item = &'a Self::Client>,
+        clients: impl Iterator<Item = Awaited<'a, Self::Client>>,
         limit: Option<Duration>,
     ) -> bool {
         let mut count: usize = 0;
-        let clients =
-            listener.into_iter().map(|listener| listener.as_fd()).chain(clients.map(|one| one.as_fd()));
-        let clients = clients.inspect(|_| count = count.saturating_add(1));
+        let listener = listener.map(|listener| wait::Wanted { fd: listener.as_fd(), to_write: false });
+        let clients = clients.map(|one| wait::Wanted { fd: one.client.as_fd(), to_write: one.to_write });
+        let clients = listener.into_iter().chain(clients).inspect(|_| count = count.saturating_add(1));
         let others = [self.signals.as_fd()].into_iter().chain(pipes.map(|pipe| pipe.as_fd()));
-        let ready = wait::until_readable(clients.chain(others), limit);
+        let others = others.map(|fd| wait::Wanted { fd, to_write: false });
+        let ready = wait::until_ready(clients.chain(others), limit);
         ready.is_some_and(|place| place < count)
     }
 
     fn listen(&mut self, control: &Control) -> io::Result<Option<Self::Listener>> {
         let paths = control::paths(control, self.own_pid);
-        if paths.is_empty() { Ok(None) } else { control::Listener::open(&paths).map(Some) }
+        let listener = if paths.is_empty() { None } else { Some(control::Listener::open(&paths)?) };
+        self.children.announce_socket(listener.as_ref().map(control::Listener::path));
+        Ok(listener)
+    }
+
+    fn stop_listening(&mut self, listener: Self::Listener) {
+        drop(listener);
+        self.children.announce_socket(None);
+    }
+
+    fn is_first_process(&self) -> bool {
+        control::is_first_process()
     }
 
     fn accept(&mut self, listener: &Self::Listener) -> io::Result<Option<Self::Client>> {
         listener.next_client()
+    }
+
+    fn max_descriptors(&self) -> usize {
+        control::max_descriptors()
     }
 
     fn append_report(&mut self, path: &Path, text: &str) -> io::Result<()> {

@@ -18,7 +18,7 @@ use nix::unistd::{Pid, pipe2};
 
 use super::entry::{Origin, set_children_ignored, set_mask};
 use super::exec::Exec;
-use super::{above_stdio, builtin, tty};
+use super::{above_stdio, builtin, control, tty};
 use crate::plan::{Builtin, CommandLine, Placement, Work};
 use crate::signal::SignalSet;
 use crate::system::{ExecState, Stage, StartError, Started};
@@ -36,6 +36,8 @@ pub(super) struct ChildContext {
     working_directory: Option<CString>,
     /// Variables that it is not given.
     withheld: Vec<String>,
+    /// Where the control socket is, for the variable by which its clients find it.
+    socket: Option<PathBuf>,
 }
 
 impl ChildContext {
@@ -48,7 +50,13 @@ impl ChildContext {
             children_ignored: origin.children_ignored,
             working_directory: directory,
             withheld: withheld.to_vec(),
+            socket: None,
         }
+    }
+
+    /// Tells children where the control socket is.
+    pub fn announce_socket(&mut self, path: Option<&Path>) {
+        self.socket = path.map(Path::to_path_buf);
     }
 
     /// A variable of the environment that children get.
@@ -297,6 +305,8 @@ impl Environment {
         listener_prefix: Option<&[u8]>,
         context: &ChildContext,
     ) -> Self {
+        let socket = context.socket.as_ref().map(|path| (control::VARIABLE, path.clone().into_os_string()));
+        let variables: Vec<(&str, OsString)> = variables.iter().cloned().chain(socket).collect();
         let added: Vec<CString> = variables
             .iter()
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
