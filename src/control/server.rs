@@ -209,6 +209,7 @@ fn steps(machine: &Shutdown, now: Moment) -> Vec<StepStatus> {
                 Some(Some(StepEnd::Ended(_))) => "failed",
                 Some(Some(StepEnd::NotStarted(_))) => "not-started",
                 Some(Some(StepEnd::Overdue)) => "overdue",
+                Some(Some(StepEnd::Cut)) => "cut",
                 Some(Some(StepEnd::Skipped)) => "skipped",
             };
             StepStatus {

@@ -16,7 +16,9 @@ use crate::control::server::{Clients, FAREWELL, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan, RelayTo, Report};
 use crate::report::{self, Summary};
-use crate::shutdown::{Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId, Surroundings};
+use crate::shutdown::{
+    Action, Event, Notice, Phase, Received, Shutdown, StepEnd, StepId, Surroundings, Victim,
+};
 use crate::signal::{Queued, Sender, Signal, SignalSet};
 use crate::system::linux::children::{self, Reaped};
 use crate::system::linux::clock::Clock;
@@ -348,7 +350,7 @@ impl Runner {
                 Action::TermStep(id) => self.steps.term(id),
                 Action::KillStep(id) => {
                     for process in self.steps.kill(id) {
-                        self.kill(&process);
+                        self.kill(&process, Victim::Step(id));
                     }
                 }
                 Action::LastToGroup(signal) => {
@@ -499,7 +501,8 @@ impl Runner {
             let _ = signals::send(Target::Group(group), Signal::KILL);
         }
         for process in all.iter() {
-            self.kill(process);
+            let victim = if process.pid == self.main.pid { Victim::Command } else { Victim::Other };
+            self.kill(process, victim);
         }
     }
 
@@ -514,7 +517,7 @@ impl Runner {
         }
     }
 
-    fn kill(&mut self, process: &Descendant) {
+    fn kill(&mut self, process: &Descendant, victim: Victim) {
         if let Err(errno) = signals::send(Target::Process(process.pid), Signal::KILL) {
             if errno != Errno::ESRCH {
                 warn!(pid = process.pid.as_raw(), %errno, "cannot kill a process");
@@ -522,7 +525,7 @@ impl Runner {
             return;
         }
         if self.killed.insert(process.pid) {
-            self.machine.killed(process.to_string());
+            self.machine.killed(process.to_string(), victim, self.clock.now());
         }
     }
 
@@ -548,8 +551,8 @@ impl Runner {
                 warn!(number = id.number(), "the chain ends here: later steps are left out")
             }
             Notice::GaveUp => error!("some processes survived SIGKILL; exiting anyway"),
-            Notice::Cut(received) => warn!(
-                signal = %received.signal,
+            Notice::Cut(request) => warn!(
+                signal = %request,
                 "a stop signal came before the hook was over; the drain and the chain end here"
             ),
             Notice::GuessOver => warn!("{}", report::guess_is_over(&self.machine)),
@@ -585,6 +588,7 @@ impl Runner {
             }
             StepEnd::NotStarted(reason) => warn!(step, number, "a step could not start: {reason}"),
             StepEnd::Overdue => warn!(step, number, "a step's time is up: it is stopped"),
+            StepEnd::Cut => warn!(step, number, "a step was cut short"),
             StepEnd::Skipped => {}
         }
     }

@@ -203,6 +203,7 @@ impl<'a> Summary<'a> {
             Some(StepEnd::Ended(outcome)) => format!("{outcome} after {took}"),
             Some(StepEnd::NotStarted(reason)) => format!("could not start: {reason}"),
             Some(StepEnd::Overdue) => format!("was stopped after {took}: its time was up"),
+            Some(StepEnd::Cut) => format!("was cut short after {took}"),
             Some(StepEnd::Skipped) => "was left out".to_owned(),
             None => format!("still ran after {took}"),
         };
@@ -213,7 +214,7 @@ impl<'a> Summary<'a> {
     fn command_failed(&self) -> bool {
         let Some(main) = self.history.main else { return true };
         let by_our_signal =
-            matches!(main.outcome, Outcome::Killed(signal) if self.history.stop_signals.contains(&signal));
+            matches!(main.outcome, Outcome::Killed(signal) if self.history.was_stop_signal(signal));
         self.history.trigger.is_some() && self.status != ExitStatus::SUCCESS && !by_our_signal
     }
 
