@@ -14,6 +14,7 @@ pub mod init;
 pub mod json;
 pub mod log;
 pub mod outcome;
+pub mod output;
 pub mod plan;
 pub mod report;
 pub mod shutdown;

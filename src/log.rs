@@ -27,6 +27,13 @@ pub fn begin(plan: LogPlan) {
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
+/// Logs what was noticed before there was a log.
+pub fn warn_of(warnings: &[String]) {
+    for warning in warnings {
+        tracing::warn!("{warning}");
+    }
+}
+
 /// What the layers stand on. tracing-subscriber's own registry keeps track of spans, of which there are none here, and
 /// holds 36 KiB for them.
 struct EventsOnly;

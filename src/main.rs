@@ -1,29 +1,57 @@
 //! An init for containers whose subject is the graceful shutdown.
 #![no_main]
 
-use grace_init::cli::{self, Request};
+use grace_init::cli::{self, Environment, Invocation};
 use grace_init::outcome::ExitStatus;
-use grace_init::system::linux::entry::Origin;
-use grace_init::{control::client, entry, init::hook, init::run_loop, log, report};
+use grace_init::system::linux::entry::{self, Origin};
+use grace_init::system::linux::{files, process};
+use grace_init::{control::client, entry, init, init::hook, init::pause, log, output, report};
 
 entry!(run);
 
 fn run(origin: Origin) -> ExitStatus {
-    match cli::read(origin.words.clone(), |name| std::env::var_os(name)) {
-        Ok(Request::Run(plan)) => {
+    match cli::read(origin.words.clone(), &environment()) {
+        Ok(Invocation::Run(plan)) => {
             log::begin(plan.log);
-            run_loop::run(*plan, &origin)
+            log::warn_of(&plan.warnings);
+            init::run(*plan, &origin)
         }
-        Ok(Request::Explain(plan)) => cli::Text::out(report::explain(&plan.shutdown)).print(),
-        Ok(Request::Client(plan)) => {
+        Ok(Invocation::Explain(plan)) => {
+            origin.give_back_mask();
+            log::begin(plan.log);
+            log::warn_of(&plan.warnings);
+            output::out(&report::explain(&plan.shutdown))
+        }
+        Ok(Invocation::Client(plan)) => {
             origin.give_back_mask();
             client::run(&plan)
         }
-        Ok(Request::Hook(plan)) => {
+        Ok(Invocation::Hook(plan)) => {
             log::begin(plan.run.log);
+            log::warn_of(&plan.run.warnings);
             hook::run(*plan, &origin)
         }
-        Ok(Request::Print(text)) => text.print(),
-        Err(refusal) => refusal.print(),
+        Ok(Invocation::CopyTo(destination)) => {
+            origin.give_back_mask();
+            output::copied(files::copy_own_file(&destination), &destination)
+        }
+        Ok(Invocation::Pause(log)) => {
+            log::begin(log);
+            pause::run()
+        }
+        Ok(Invocation::Print(text)) => {
+            origin.give_back_mask();
+            output::print(&text)
+        }
+        Err(refusal) => output::refuse(&refusal),
+    }
+}
+
+fn environment() -> Environment<'static> {
+    Environment {
+        variables: entry::variables(),
+        is_first_process: process::may_be_first_of_container(),
+        is_program: &files::is_program,
+        absolute: &files::absolute,
     }
 }

@@ -2,4 +2,6 @@
 
 pub mod client;
 pub mod protocol;
+pub mod screen;
 pub mod server;
+pub mod session;

@@ -1,33 +1,39 @@
 //! What a client and an init say to each other over the control socket, version 1.
 //!
-//! A client sends one line, `grace-init VERSION WORD...`, where the words are `ready`, `status`, `stop prepared` or
-//! `stop stopped`. The init answers with one block, or for `stop` with one at each change: lines `KEY VALUE`,
-//! ended by an empty line. The last block of a `stop` has a line `answer`. Whoever reads passes over words and keys that it does not know, so that
-//! either side may be the older one.
+//! A client sends one line, `grace-init VERSION WORD...`, with one of these words: `ready`, `status`, `cancel`, `pre-stop`,
+//! `stop prepared`, `stop stopped`. The init answers with blocks: lines `KEY VALUE`, ended by an empty line. A question gets
+//! one block. A request to shut down gets a block for each change, of which a client that reads slowly may miss all but the
+//! newest; the last one has a line `answer`. A request that the init does not carry out gets a block with a line `refused`.
+//!
+//! Readers ignore unknown words and keys, so that either side may be the older one.
 
-use std::fmt::Write;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use crate::json;
 
 /// The version that we speak.
 pub const VERSION: u32 = 1;
-/// The longest request that is read; ours are much shorter.
-pub const LONGEST_REQUEST: usize = 128;
-/// The longest block that a client reads.
-pub const LONGEST_BLOCK: usize = 64 * 1024;
+/// The longest request that is read, in bytes; ours are much shorter.
+pub const MAX_REQUEST: usize = 128;
+/// The longest block that a client reads, in bytes. What an init sends is bounded well below it.
+pub const MAX_BLOCK: usize = 64 * 1024;
 /// What every line begins with.
 const NAME: &str = "grace-init";
 
 /// What a client wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Whether the command is to get traffic.
+    /// Whether the command is running, and whether it is still to serve.
     Ready,
     /// How things stand.
     Status,
+    /// Drain and chain, as a preStop hook; answered when both are over.
+    PreStop,
     /// The shutdown; answered when it has got so far.
     Stop(Until),
+    /// A pre-stop request is taken back.
+    Cancel,
 }
 
 /// How far a shutdown has got when `stop` returns.
@@ -54,30 +60,90 @@ impl Until {
     }
 }
 
+/// Why a line is no request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BadRequest {
+    /// Another program speaks.
+    NotOurs,
+    /// It is of a client that knows more than we do.
+    Unknown,
+}
+
+impl fmt::Display for BadRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotOurs => f.write_str("not a request of grace-init"),
+            Self::Unknown => write!(f, "this init does not know the request; it speaks version {VERSION}"),
+        }
+    }
+}
+
 impl Request {
     /// The line that asks for it.
     pub fn encode(self) -> String {
         match self {
             Self::Ready => format!("{NAME} {VERSION} ready\n"),
             Self::Status => format!("{NAME} {VERSION} status\n"),
+            Self::PreStop => format!("{NAME} {VERSION} pre-stop\n"),
             Self::Stop(until) => format!("{NAME} {VERSION} stop {}\n", until.word()),
+            Self::Cancel => format!("{NAME} {VERSION} cancel\n"),
         }
     }
 
-    /// Reads a line without its end. `None` is garbage, or something newer than we are.
-    pub fn decode(line: &[u8]) -> Option<Self> {
-        let line = str::from_utf8(line).ok()?;
-        let mut words = line.strip_prefix(NAME)?.strip_prefix(' ')?.split(' ');
-        let version: u32 = words.next()?.parse().ok()?;
-        if version == 0 {
-            return None;
+    /// Reads a line without its end.
+    ///
+    /// # Errors
+    /// When the line asks for nothing that we know; the client is told so.
+    pub fn decode(line: &[u8]) -> Result<Self, BadRequest> {
+        let words = str::from_utf8(line).ok().and_then(|line| line.strip_prefix(NAME)?.strip_prefix(' '));
+        let mut words = words.ok_or(BadRequest::NotOurs)?.split(' ');
+        let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
+        if version.is_none_or(|version| version == 0) {
+            return Err(BadRequest::NotOurs);
         }
-        match words.next()? {
-            "ready" => Some(Self::Ready),
-            "status" => Some(Self::Status),
-            "stop" => Some(Self::Stop(Until::parse(words.next().unwrap_or("prepared"))?)),
-            _ => None,
+        match words.next().unwrap_or_default() {
+            "ready" => Ok(Self::Ready),
+            "status" => Ok(Self::Status),
+            "pre-stop" => Ok(Self::PreStop),
+            "stop" => {
+                let until = words.next().and_then(Until::parse);
+                until.map(Self::Stop).ok_or(BadRequest::Unknown)
+            }
+            "cancel" => Ok(Self::Cancel),
+            _ => Err(BadRequest::Unknown),
         }
+    }
+}
+
+/// Turns a value into text of at most `limit` bytes; `…` stands for the rest.
+pub fn cut(value: &impl fmt::Display, limit: usize) -> String {
+    let mut text = Cut { text: String::new(), limit };
+    // A value that is too long is left in the middle, which is no error here.
+    let _ = write!(text, "{value}");
+    text.text
+}
+
+/// A text that takes no more than its limit: a command line may have megabytes.
+struct Cut {
+    text: String,
+    limit: usize,
+}
+
+impl Write for Cut {
+    fn write_str(&mut self, more: &str) -> fmt::Result {
+        const MARK: char = '…';
+        if self.text.len().saturating_add(more.len()) <= self.limit {
+            self.text.push_str(more);
+            return Ok(());
+        }
+        self.text.push_str(more);
+        let mut end = self.limit.saturating_sub(MARK.len_utf8());
+        while !self.text.is_char_boundary(end) {
+            end = end.saturating_sub(1);
+        }
+        self.text.truncate(end);
+        self.text.push(MARK);
+        Err(fmt::Error)
     }
 }
 
@@ -86,8 +152,10 @@ impl Request {
 pub struct Status {
     /// The phase.
     pub phase: String,
-    /// Whether the command is to get traffic.
+    /// Whether the command is running and no shutdown has begun.
     pub ready: bool,
+    /// Whether the command is running and was not told to stop.
+    pub serving: bool,
     /// The init's PID in its own PID namespace.
     pub init_pid: i32,
     /// The command's.
@@ -112,8 +180,12 @@ pub struct Status {
     pub prepared: bool,
     /// No step has failed or was overdue.
     pub all_well: bool,
-    /// The answer to `stop`: it has got as far as asked.
+    /// What went wrong, a line for each: with an answer, all that makes it a bad one.
+    pub failures: Vec<String>,
+    /// The request was carried out: it has got as far as asked.
     pub answer: bool,
+    /// Why the request is not carried out.
+    pub refused: Option<String>,
 }
 
 /// A step as the init tells of it.
@@ -132,6 +204,11 @@ pub struct StepStatus {
 }
 
 impl Status {
+    /// The answer to a request that is not carried out.
+    pub fn refusal(reason: impl Into<String>) -> Self {
+        Self { refused: Some(reason.into()), ..Self::default() }
+    }
+
     /// The block of lines that tells it, the empty one included.
     pub fn encode(&self) -> String {
         let mut block = format!("{NAME} {VERSION}\n");
@@ -141,6 +218,7 @@ impl Status {
         };
         line("phase", &self.phase);
         line("ready", yes_no(self.ready));
+        line("serving", yes_no(self.serving));
         line("init-pid", &self.init_pid.to_string());
         line("command-pid", &self.command_pid.to_string());
         line("command", &self.command);
@@ -163,8 +241,14 @@ impl Status {
         }
         line("prepared", yes_no(self.prepared));
         line("all-well", yes_no(self.all_well));
+        for failure in &self.failures {
+            line("failure", failure);
+        }
         if self.answer {
             line("answer", "yes");
+        }
+        if let Some(reason) = &self.refused {
+            line("refused", reason);
         }
         block.push('\n');
         block
@@ -185,6 +269,7 @@ impl Status {
             match key {
                 "phase" => status.phase = value,
                 "ready" => status.ready = value == "yes",
+                "serving" => status.serving = value == "yes",
                 "init-pid" => status.init_pid = value.parse().ok()?,
                 "command-pid" => status.command_pid = value.parse().ok()?,
                 "command" => status.command = value,
@@ -197,7 +282,9 @@ impl Status {
                 "step" => status.steps.push(StepStatus::decode(&value)?),
                 "prepared" => status.prepared = value == "yes",
                 "all-well" => status.all_well = value == "yes",
+                "failure" => status.failures.push(value),
                 "answer" => status.answer = value == "yes",
+                "refused" => status.refused = Some(value),
                 // Of a newer init.
                 _ => {}
             }
@@ -219,8 +306,8 @@ impl Status {
         text(&mut json, "phase", &self.phase);
         let _ = write!(
             json,
-            "\"ready\":{},\"prepared\":{},\"all_well\":{},",
-            self.ready, self.prepared, self.all_well
+            "\"ready\":{},\"serving\":{},\"prepared\":{},\"all_well\":{},",
+            self.ready, self.serving, self.prepared, self.all_well
         );
         let _ = write!(json, "\"init_pid\":{},\"command_pid\":{},", self.init_pid, self.command_pid);
         text(&mut json, "command", &self.command);
@@ -297,44 +384,56 @@ mod tests {
 
     #[test]
     fn every_request_reads_back() {
-        for request in
-            [Request::Ready, Request::Status, Request::Stop(Until::Prepared), Request::Stop(Until::Stopped)]
-        {
-            let line = request.encode();
-            assert!(line.len() <= LONGEST_REQUEST);
-            assert_eq!(Request::decode(line.trim_end().as_bytes()), Some(request));
-        }
-    }
-
-    #[test]
-    fn a_newer_clients_words_are_passed_over() {
-        assert_eq!(Request::decode(b"grace-init 2 status --with=everything"), Some(Request::Status));
-        assert_eq!(
-            Request::decode(b"grace-init 9 stop stopped politely"),
-            Some(Request::Stop(Until::Stopped))
-        );
-        assert_eq!(Request::decode(b"grace-init 1 stop"), Some(Request::Stop(Until::Prepared)));
-    }
-
-    #[test]
-    fn garbage_is_no_request() {
-        for line in [
-            "",
-            "GET / HTTP/1.1",
-            "grace-init",
-            "grace-init 1",
-            "grace-init 0 stop",
-            "grace-init x stop",
-            "grace-init 1 dance",
-            "grace-init 1 stop whenever",
+        for request in [
+            Request::Ready,
+            Request::Status,
+            Request::PreStop,
+            Request::Stop(Until::Prepared),
+            Request::Stop(Until::Stopped),
+            Request::Cancel,
         ] {
-            assert_eq!(Request::decode(line.as_bytes()), None, "{line}");
+            let line = request.encode();
+            assert!(line.len() <= MAX_REQUEST);
+            assert_eq!(Request::decode(line.trim_end().as_bytes()), Ok(request));
         }
-        assert_eq!(Request::decode(b"grace-init 1 \xff"), None);
     }
 
     #[test]
-    fn a_newer_inits_keys_are_passed_over() {
+    fn words_that_a_newer_client_adds_are_ignored() {
+        assert_eq!(Request::decode(b"grace-init 2 status --with=everything"), Ok(Request::Status));
+        assert_eq!(Request::decode(b"grace-init 9 stop stopped politely"), Ok(Request::Stop(Until::Stopped)));
+    }
+
+    #[test]
+    fn a_newer_clients_request_is_told_from_garbage() {
+        for line in ["grace-init 1", "grace-init 1 dance", "grace-init 2 stop", "grace-init 1 stop whenever"]
+        {
+            assert_eq!(Request::decode(line.as_bytes()), Err(BadRequest::Unknown), "{line}");
+        }
+        for line in ["", "GET / HTTP/1.1", "grace-init", "grace-init 0 stop", "grace-init x stop"] {
+            assert_eq!(Request::decode(line.as_bytes()), Err(BadRequest::NotOurs), "{line}");
+        }
+        assert_eq!(Request::decode(b"grace-init 1 \xff"), Err(BadRequest::NotOurs));
+    }
+
+    #[test]
+    fn a_text_is_cut_at_its_limit_between_characters() {
+        for (text, limit, expected) in [
+            ("abcdef", 6, "abcdef"),
+            ("abcdefg", 6, "abc…"),
+            ("ääää", 6, "ä…"),
+            ("äää", 6, "äää"),
+            ("", 3, ""),
+        ] {
+            assert_eq!(cut(&text, limit), expected);
+        }
+        // Piece by piece, as a command line is written.
+        assert_eq!(cut(&format_args!("{} {} {}", "abc", "de", "fg"), 8), "abc d…");
+        assert_eq!(cut(&format_args!("{}{}", "abcdefgh", "i"), 8), "abcde…");
+    }
+
+    #[test]
+    fn keys_that_a_newer_init_adds_are_ignored() {
         let status = Status::decode("grace-init 2 extra\nphase drain\nmood good\nready no\n\n").unwrap();
         assert_eq!((status.phase.as_str(), status.ready), ("drain", false));
     }
@@ -354,7 +453,7 @@ mod tests {
         };
         assert_eq!(
             status.json(),
-            "{\"phase\":\"drain\",\"ready\":false,\"prepared\":false,\"all_well\":false,\"init_pid\":0,\"command_pid\":0,\
+            "{\"phase\":\"drain\",\"ready\":false,\"serving\":false,\"prepared\":false,\"all_well\":false,\"init_pid\":0,\"command_pid\":0,\
              \"command\":\"say \\\"hi\\\"\",\"uptime_ms\":0,\"reaped\":0,\"trigger\":null,\"elapsed_ms\":null,\
              \"remaining_ms\":null,\"budget_ms\":null,\"steps\":[{\"chain\":\"pre-stop\",\"number\":1,\"state\":\"waiting\",\
              \"took_ms\":0,\"text\":\"\"}]}\n"
@@ -372,18 +471,23 @@ mod tests {
             });
         let time = || proptest::option::of(any::<u64>().prop_map(Duration::from_millis));
         (
-            ("[a-z-]{1,9}", any::<[bool; 4]>(), any::<(i32, i32)>(), "\\PC*|[\\\\\n\r a]{0,9}"),
+            ("[a-z-]{1,9}", any::<[bool; 5]>(), any::<(i32, i32)>(), "\\PC*|[\\\\\n\r a]{0,9}"),
             (any::<u64>(), any::<u64>(), proptest::option::of("\\PC*"), time(), time(), time()),
-            proptest::collection::vec(step, 0..4),
+            (
+                proptest::collection::vec(step, 0..4),
+                proptest::collection::vec("\\PC*|[\\\\\n\r a]{0,9}", 0..3),
+                proptest::option::of("\\PC*"),
+            ),
         )
             .prop_map(
                 |(
-                    (phase, [ready, prepared, all_well, answer], pids, command),
+                    (phase, [ready, serving, prepared, all_well, answer], pids, command),
                     (uptime, reaped, trigger, elapsed, remaining, budget),
-                    steps,
+                    (steps, failures, refused),
                 )| Status {
                     phase,
                     ready,
+                    serving,
                     init_pid: pids.0,
                     command_pid: pids.1,
                     command,
@@ -396,7 +500,9 @@ mod tests {
                     steps,
                     prepared,
                     all_well,
+                    failures,
                     answer,
+                    refused,
                 },
             )
     }

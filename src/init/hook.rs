@@ -15,17 +15,15 @@ use crate::report::Summary;
 use crate::shutdown::{
     Action, Chain, Event, Notice, Phase, STEP_KILL_DELAY, Shutdown, StepEnd, StepId, StepRecord,
 };
-use crate::signal::{Sender, Signal};
-use crate::system::linux::children::{self, Reaped};
-use crate::system::linux::clock::Clock;
-use crate::system::linux::descendants::Descendants;
+use crate::signal::{Sender, Signal, SignalSet};
+use crate::system::linux::Linux;
 use crate::system::linux::entry::Origin;
-use crate::system::linux::process::Process;
-use crate::system::linux::signals::{SignalFd, Target, send};
-use crate::system::linux::spawn::World;
-use crate::system::linux::wait;
+use crate::system::linux::process::{Process, handled_or_blocked};
+use crate::system::{Descendants, Reaped, System, Target};
 use crate::time::{Deadline, Moment};
 
+/// The init of our own PID namespace, which the kernel protects from it.
+const PID_1: i32 = 1;
 const STEP_FAILED: ExitStatus = ExitStatus::new(1);
 /// The process is still there at the deadline (as timeout(1) has it); to kill it is left to the kubelet.
 const STILL_THERE: ExitStatus = ExitStatus::new(124);
@@ -45,57 +43,76 @@ pub fn run(plan: HookPlan, origin: &Origin) -> ExitStatus {
     }
 }
 
+/// Why a signal will not reach the process, if it will not.
+fn dropped_by_kernel(delivered: Option<SignalSet>, signal: Signal) -> Option<String> {
+    let is_dropped = delivered.is_some_and(|delivered| !delivered.contains(signal));
+    is_dropped.then(|| {
+        format!("PID 1 neither handles nor blocks {signal}, so the kernel drops it; choose a signal that PID 1 handles")
+    })
+}
+
 struct Hook {
     plan: HookPlan,
+    /// The signals that the kernel delivers to the process; `None` is all of them, or not known.
+    delivered: Option<SignalSet>,
     process: Process,
     gone: bool,
-    world: World,
-    clock: Clock,
-    signals: SignalFd,
+    system: Linux,
     machine: Shutdown,
-    steps: Steps,
+    steps: Steps<Linux>,
 }
 
 impl Hook {
-    fn begin(plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
-        let clock = Clock::start();
+    fn begin(mut plan: HookPlan, origin: &Origin) -> Result<Self, (String, ExitStatus)> {
         let pid = plan.pid;
+        if plan.kills && pid == PID_1 {
+            let why = "--kill cannot end PID 1: inside its PID namespace the kernel drops SIGKILL for it; leave --kill out, \
+                       the container's runtime kills it at the end of the grace";
+            return Err((why.to_owned(), ExitStatus::OWN_FAILURE));
+        }
         let process = Process::open(Pid::from_raw(pid)).map_err(|errno| {
             if errno == Errno::ESRCH {
-                return (
-                    format!("there is no process {pid}: name another with --pid"),
-                    ExitStatus::NOT_FOUND,
-                );
+                return (format!("no process {pid}; select another with --pid"), ExitStatus::NOT_FOUND);
             }
-            (format!("cannot take hold of process {pid}: {}", errno.desc()), ExitStatus::OWN_FAILURE)
+            (format!("cannot watch process {pid}: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
         if plan.stops && process.may_be_signalled() == Err(Errno::EPERM) {
-            let whose = process.user().map_or_else(String::new, |user| format!(" of user {user}"));
+            let whose =
+                process.user().map_or_else(|| "another user".to_owned(), |user| format!("user {user}"));
             let us = nix::unistd::geteuid();
             let why = format!(
-                "process {pid} is in the hands{whose} and cannot be signalled by user {us}: run the hook as that user"
+                "process {pid} belongs to {whose} and cannot be signalled by user {us}; run the hook as that user"
             );
             return Err((why, ExitStatus::OWN_FAILURE));
         }
-        let signals = SignalFd::open().map_err(|errno| {
+        let delivered = if pid == PID_1 { handled_or_blocked(process.pid()) } else { None };
+        if plan.stops {
+            plan.run.shutdown.ladder.retain(|rung| match dropped_by_kernel(delivered, rung.signal) {
+                Some(why) => {
+                    warn!(signal = %rung.signal, "{why}");
+                    false
+                }
+                None => true,
+            });
+        }
+        let mut system = Linux::open(origin, &plan.run.withheld_variables).map_err(|errno| {
             (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
-        if let Err(errno) = children::adopt_orphans() {
+        if let Err(errno) = system.adopt_orphans() {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }
-        let machine = Shutdown::for_hook(&plan.run.shutdown, clock.now());
-        let world = World::of(origin, &plan.run.withheld_variables);
-        Ok(Self { plan, process, gone: false, world, clock, signals, machine, steps: Steps::default() })
+        let machine = Shutdown::for_hook(&plan.run.shutdown, system.now());
+        Ok(Self { plan, delivered, process, gone: false, system, machine, steps: Steps::default() })
     }
 
     fn stay(&mut self) -> ExitStatus {
-        let asker = Sender::Process(nix::unistd::getpid().as_raw());
+        let asker = Sender::Process(self.system.own_pid().as_raw());
         let mut events =
             vec![if self.plan.stops { Event::StopAsked(asker) } else { Event::PreStopAsked(asker) }];
         loop {
             let mut acted = false;
             for event in events {
-                let actions = self.machine.on(event, self.clock.now());
+                let actions = self.machine.on(event, self.system.now());
                 acted |= !actions.is_empty();
                 if let Some(status) = self.perform_all(actions) {
                     return status;
@@ -105,32 +122,35 @@ impl Hook {
                 self.sleep();
             }
             if let Some(signal) = self.told_to_end() {
-                warn!(%signal, "told to end: the rest is left out");
+                warn!(%signal, "told to end; skipping the rest");
                 return Outcome::Killed(signal).status();
             }
             events = self.happened();
         }
     }
 
-    fn sleep(&self) {
-        let limit = self.machine.next_due().remaining(self.clock.now());
+    fn sleep(&mut self) {
+        let limit = self.machine.next_due().remaining(self.system.now());
         let process = Some(self.process.as_fd()).filter(|_| !self.gone);
-        wait::until_readable(
-            [self.signals.as_fd()].into_iter().chain(process).chain(self.steps.descriptors()),
-            limit,
-        );
+        self.system.wait_beside(self.steps.pipes(), process, limit);
     }
 
     fn told_to_end(&mut self) -> Option<Signal> {
-        let (arrivals, _) = self.signals.take();
+        let (arrivals, _) = self.system.read_signals();
         let ends = [Signal::TERM, Signal::INT, Signal::HUP, Signal::QUIT];
         arrivals.iter().map(|arrival| arrival.signal).find(|signal| ends.contains(signal))
     }
 
     fn happened(&mut self) -> Vec<Event> {
-        let mut events = self.steps.look(&self.world);
-        while let Reaped::Child(pid, outcome) = children::reap_one() {
-            events.extend(self.steps.reaped(pid, outcome, &self.world));
+        let mut events = self.steps.look(&mut self.system);
+        loop {
+            match self.system.reap() {
+                Reaped::Child(pid, outcome) => {
+                    events.extend(self.steps.reaped(pid, outcome, &mut self.system));
+                }
+                Reaped::Traced(pid, signal) => self.system.continue_traced(pid, signal),
+                Reaped::NoneEnded | Reaped::NoChildren => break,
+            }
         }
         if !self.gone && self.process.has_ended() {
             self.gone = true;
@@ -145,16 +165,19 @@ impl Hook {
         for action in actions {
             match action {
                 Action::StartStep(id) => self.start_step(id),
-                Action::TermStep(id) => self.steps.term(id),
+                Action::TermStep(id) => self.steps.term(id, &mut self.system),
                 Action::KillStep(id) => {
-                    for process in self.steps.kill(id) {
-                        let _ = send(Target::Process(process.pid), Signal::KILL);
+                    for process in self.steps.kill(id, &mut self.system) {
+                        let _ = self.system.send(Target::Process(process.pid), Signal::KILL);
                     }
                 }
                 Action::SignalStep(id, signal) => {
-                    let end = match self.process.send(signal) {
-                        Ok(()) => StepEnd::Ended(Outcome::Exited(0)),
-                        Err(errno) => StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc())),
+                    let end = match (dropped_by_kernel(self.delivered, signal), self.process.send(signal)) {
+                        (Some(why), _) => StepEnd::NotStarted(why),
+                        (None, Ok(())) => StepEnd::Ended(Outcome::Exited(0)),
+                        (None, Err(errno)) => {
+                            StepEnd::NotStarted(format!("cannot send {signal}: {}", errno.desc()))
+                        }
                     };
                     self.steps.has_ended(id, end);
                 }
@@ -163,8 +186,15 @@ impl Hook {
                         warn!(%signal, pid = self.plan.pid, "cannot send a signal: {}", errno.desc());
                     }
                 }
-                Action::Tell(Notice::Entered(Phase::Prepared)) if !self.plan.stops => {
+                Action::Tell(Notice::Entered(Phase::Prepared | Phase::Stopping)) if !self.plan.stops => {
                     return Some(self.verdict());
+                }
+                // The kernel drops all that it would be sent, which has been said: there is nothing to wait for.
+                Action::Tell(Notice::Entered(Phase::Stopping))
+                    if self.plan.run.shutdown.ladder.is_empty() =>
+                {
+                    self.verdict();
+                    return Some(STILL_THERE);
                 }
                 Action::Tell(notice) => self.tell(notice),
                 Action::KillAll if self.plan.kills => {
@@ -174,7 +204,7 @@ impl Hook {
                 Action::KillAll => {
                     warn!(
                         pid = self.plan.pid,
-                        "the time is up and the process is still there: it is left to whoever kills it"
+                        "the time is up and the process is still there; whoever started the hook has to kill it"
                     );
                     return Some(STILL_THERE);
                 }
@@ -195,13 +225,15 @@ impl Hook {
     fn start_step(&mut self, id: StepId) {
         let Some(step) = self.machine.step(id) else { return };
         info!(step = step.text, number = id.number(), "starting a step");
-        let remaining = self.machine.deadline().remaining(self.clock.now());
+        let remaining = self.machine.deadline().remaining(self.system.now());
         let variables = steps::variables(id, self.machine.history(), self.process.pid(), remaining);
-        self.steps.start(id, step, &variables, &self.world);
+        self.steps.start(id, step, variables, &mut self.system);
     }
 
     fn tell(&self, notice: Notice) {
-        if let Notice::StepEnded(id, end) = notice {
+        if let Notice::ChainCut(id) = notice {
+            warn!(number = id.number(), "skipping the remaining steps");
+        } else if let Notice::StepEnded(id, end) = notice {
             let step = self.machine.step(id).map(|step| step.text.as_str()).unwrap_or_default();
             match end {
                 StepEnd::Ended(outcome) if outcome.succeeded() => {}
@@ -217,7 +249,7 @@ impl Hook {
     }
 
     fn verdict(&self) -> ExitStatus {
-        let now = self.clock.now();
+        let now = self.system.now();
         info!("{}", Summary::of(&self.machine, now, ExitStatus::SUCCESS).hook_summary());
         let failed = self.machine.history().steps_of(Chain::PreStop).any(StepRecord::went_wrong);
         if failed { STEP_FAILED } else { ExitStatus::SUCCESS }
@@ -228,18 +260,18 @@ impl Hook {
         if self.steps.is_empty() {
             return;
         }
-        let deadline = self.clock.now().after(STEP_KILL_DELAY);
+        let deadline = self.system.now().after(STEP_KILL_DELAY);
         self.signal_what_is_left(Signal::TERM);
         if self.reap_until(deadline) {
             return;
         }
         self.signal_what_is_left(Signal::KILL);
-        self.reap_until(self.clock.now().after(STEP_KILL_DELAY));
+        self.reap_until(self.system.now().after(STEP_KILL_DELAY));
     }
 
-    fn signal_what_is_left(&self, signal: Signal) {
-        for process in Descendants::find().iter().flat_map(Descendants::iter) {
-            let _ = send(Target::Process(process.pid), signal);
+    fn signal_what_is_left(&mut self, signal: Signal) {
+        for process in self.system.descendants().iter().flat_map(Descendants::iter) {
+            let _ = self.system.send(Target::Process(process.pid), signal);
         }
     }
 
@@ -247,15 +279,16 @@ impl Hook {
     fn reap_until(&mut self, deadline: Moment) -> bool {
         let deadline = Deadline::At(deadline);
         loop {
-            match children::reap_one() {
+            match self.system.reap() {
                 Reaped::NoChildren => return true,
                 Reaped::Child(..) => {}
+                Reaped::Traced(pid, signal) => self.system.continue_traced(pid, signal),
                 Reaped::NoneEnded => {
-                    let left = deadline.remaining(self.clock.now()).filter(|left| *left > Duration::ZERO);
+                    let left = deadline.remaining(self.system.now()).filter(|left| *left > Duration::ZERO);
                     let Some(left) = left else { return false };
                     // SIGCHLD wakes us; what else has come is read along.
-                    wait::until_readable([self.signals.as_fd()], Some(left));
-                    let _ = self.signals.take();
+                    self.system.wait_beside(std::iter::empty(), None, Some(left));
+                    let _ = self.system.read_signals();
                 }
             }
         }

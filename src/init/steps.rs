@@ -1,7 +1,6 @@
 //! The processes of the steps: starting them, hearing how they end, ending them with all that they started.
 
 use std::ffi::OsString;
-use std::os::fd::{AsFd, BorrowedFd};
 
 use nix::unistd::Pid;
 
@@ -9,110 +8,123 @@ use crate::outcome::Outcome;
 use crate::plan::{Step, Work};
 use crate::shutdown::{Chain, Event, History, StepEnd, StepId};
 use crate::signal::Signal;
-use crate::system::linux::descendants::{Descendant, Descendants};
-use crate::system::linux::signals::{Target, send};
-use crate::system::linux::spawn::{self, Failure, Progress, Reached, Started, World};
+use crate::system::{Descendant, Descendants, ExecState, StartError, Started, System, Target};
+
+/// The variables that a step finds in its environment.
+pub(super) type Variables = Vec<(&'static str, OsString)>;
 
 /// The steps that were started.
-#[derive(Debug, Default)]
-pub struct Steps {
-    started: Vec<RunningStep>,
+#[derive(Debug)]
+pub(super) struct Steps<S: System> {
+    started: Vec<RunningStep<S::ExecPipe>>,
     /// The ends of those that could not be, to be told on the next turn.
     not_started: Vec<Event>,
 }
 
+impl<S: System> Default for Steps<S> {
+    fn default() -> Self {
+        Self { started: Vec::new(), not_started: Vec::new() }
+    }
+}
+
 #[derive(Debug)]
-struct RunningStep {
+struct RunningStep<P> {
     id: StepId,
     /// What it runs, for the message when that cannot be executed.
     program: OsString,
+    /// What it found in its environment, by which what it started is known again.
+    variables: Variables,
     pid: Pid,
-    starting: Option<Progress>,
-    ended: bool,
+    exec: Option<P>,
+    /// Its own process was reaped, so its number may be another's.
+    reaped: bool,
     /// What belonged to it when it was told to end; its children may have become orphans by the time it is killed.
     tree: Vec<Descendant>,
 }
 
-impl RunningStep {
-    fn could_not(&self, failure: Failure, world: &World) -> StepEnd {
-        StepEnd::NotStarted(spawn::explain(&self.program, failure, world))
-    }
-}
-
-impl Steps {
+impl<S: System> Steps<S> {
     /// Starts a step with these variables in its environment. When it cannot be, the next [`Self::look`] says so.
-    pub fn start(&mut self, id: StepId, step: &Step, variables: &[(&str, OsString)], world: &World) {
-        let (started, program) = match &step.work {
-            // The loop sends it: this is told of as a failure rather than forgotten.
-            Work::Signal(signal) => {
-                let end = StepEnd::NotStarted(format!("{signal} needs no process"));
-                return self.has_ended(id, end);
-            }
-            Work::Program(command) => {
-                let own = |name: &str| {
-                    variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone())
-                };
-                let command = command.expand(&|name| own(name).or_else(|| world.variable(name)));
-                (spawn::start_step(&command, variables, world), command.program)
-            }
-            Work::Builtin(work) => (spawn::start_builtin(work, world), OsString::from(&step.text)),
+    pub(super) fn start(&mut self, id: StepId, step: &Step, variables: Variables, system: &mut S) {
+        let program = match &step.work {
+            Work::Program(command) => command.program.literal(),
+            Work::Signal(_) | Work::Builtin(_) => None,
         };
-        match started {
-            Ok(Started { pid, progress }) => {
-                let starting = Some(progress);
-                self.started.push(RunningStep { id, program, pid, starting, ended: false, tree: Vec::new() });
-            }
-            Err(failure) => {
-                let end = StepEnd::NotStarted(spawn::explain(&program, failure, world));
-                self.not_started.push(Event::StepEnded(id, end));
+        let program = program.unwrap_or_else(|| OsString::from(&step.text));
+        match system.start_step(step, &variables) {
+            Ok(Started { pid, pipe }) => self.started.push(RunningStep {
+                id,
+                program,
+                variables,
+                pid,
+                exec: Some(pipe),
+                reaped: false,
+                tree: Vec::new(),
+            }),
+            Err(error) => {
+                let end = could_not(&program, error, system);
+                self.has_ended(id, end);
             }
         }
     }
 
-    /// A step that needed no process is over; the next [`Self::look`] says so.
-    pub fn has_ended(&mut self, id: StepId, end: StepEnd) {
+    /// A step without a process is over; the next [`Self::look`] says so.
+    pub(super) fn has_ended(&mut self, id: StepId, end: StepEnd) {
         self.not_started.push(Event::StepEnded(id, end));
     }
 
     /// Whether no step was ever started.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         self.started.is_empty()
     }
 
     /// Whether this process is a step's own.
-    pub fn owns(&self, pid: Pid) -> bool {
-        self.started.iter().any(|step| step.pid == pid && !step.ended)
+    pub(super) fn owns(&self, pid: Pid) -> bool {
+        self.started.iter().any(|step| step.pid == pid && !step.reaped)
+    }
+
+    /// The running step that this process is a part of, if it is one: such a one would wait for itself.
+    pub(super) fn running_step_of(&self, pid: Pid, system: &mut S) -> Option<StepId> {
+        let running: Vec<_> = self.started.iter().filter(|step| !step.reaped).collect();
+        if running.is_empty() {
+            return None;
+        }
+        let all = system.descendants().unwrap_or_default();
+        let is_part = |step: &&&RunningStep<S::ExecPipe>| {
+            step.pid == pid || step.tree_in(&all, system).iter().any(|process| process.pid == pid)
+        };
+        running.iter().find(is_part).map(|step| step.id)
     }
 
     /// What to wait for besides SIGCHLD: a step that executes its program now, or cannot.
-    pub fn descriptors(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.started.iter().filter_map(|step| step.starting.as_ref()).map(AsFd::as_fd)
+    pub(super) fn pipes(&self) -> impl Iterator<Item = &S::ExecPipe> {
+        self.started.iter().filter_map(|step| step.exec.as_ref())
     }
 
     /// A step's own process was reaped.
-    pub fn reaped(&mut self, pid: Pid, outcome: Outcome, world: &World) -> Option<Event> {
-        let step = self.started.iter_mut().find(|step| step.pid == pid && !step.ended)?;
-        step.ended = true;
+    pub(super) fn reaped(&mut self, pid: Pid, outcome: Outcome, system: &mut S) -> Option<Event> {
+        let step = self.started.iter_mut().find(|step| step.pid == pid && !step.reaped)?;
+        step.reaped = true;
         // One that could not execute its program has said so, or says so now.
-        let reached = step.starting.take().map(|mut progress| progress.look());
-        let end = match reached {
-            Some(Reached::Failed(failure)) => step.could_not(failure, world),
-            Some(Reached::Program | Reached::Underway) | None => StepEnd::Ended(outcome),
+        let state = step.exec.take().map(|mut pipe| system.exec_state(&mut pipe));
+        let end = match state {
+            Some(ExecState::Failed(error)) => could_not(&step.program, error, system),
+            Some(ExecState::Done | ExecState::Pending) | None => StepEnd::Ended(outcome),
         };
         Some(Event::StepEnded(step.id, end))
     }
 
     /// Looks which steps execute their programs now; those that cannot have ended.
-    pub fn look(&mut self, world: &World) -> Vec<Event> {
+    pub(super) fn look(&mut self, system: &mut S) -> Vec<Event> {
         let mut events = std::mem::take(&mut self.not_started);
         for step in &mut self.started {
-            match step.starting.as_mut().map(Progress::look) {
-                None | Some(Reached::Underway) => {}
-                Some(Reached::Program) => step.starting = None,
-                Some(Reached::Failed(failure)) => {
-                    step.starting = None;
-                    step.ended = true;
-                    events.push(Event::StepEnded(step.id, step.could_not(failure, world)));
+            match step.exec.as_mut().map(|pipe| system.exec_state(pipe)) {
+                None | Some(ExecState::Pending) => {}
+                Some(ExecState::Done) => step.exec = None,
+                // Its process is still there, and is reaped in its turn.
+                Some(ExecState::Failed(error)) => {
+                    step.exec = None;
+                    let end = could_not(&step.program, error, system);
+                    events.push(Event::StepEnded(step.id, end));
                 }
             }
         }
@@ -120,52 +132,79 @@ impl Steps {
     }
 
     /// SIGTERM to a step's process group.
-    pub fn term(&mut self, id: StepId) {
+    pub(super) fn term(&mut self, id: StepId, system: &mut S) {
         let Some(step) = self.started.iter_mut().find(|step| step.id == id) else { return };
-        if let Some(all) = Descendants::find() {
-            step.tree = all.tree(step.pid);
+        if let Some(all) = system.descendants() {
+            step.tree = step.tree_in(&all, system);
         }
         // The group is its own and its leader is not reaped: the number is right.
-        if !step.ended {
-            let _ = send(Target::Group(step.pid), Signal::TERM);
+        if !step.reaped {
+            let _ = system.send(Target::Group(step.pid), Signal::TERM);
         }
     }
 
     /// SIGKILL to a step's process group, and what else is left of all that it started, for the caller to kill.
-    pub fn kill(&self, id: StepId) -> Vec<Descendant> {
-        let Some(step) = self.started.iter().find(|step| step.id == id) else { return Vec::new() };
-        let Some(all) = Descendants::find() else {
-            self.kill_group(step);
+    pub(super) fn kill(&mut self, id: StepId, system: &mut S) -> Vec<Descendant> {
+        let Some(step) = self.started.iter_mut().find(|step| step.id == id) else { return Vec::new() };
+        let Some(all) = system.descendants() else {
+            step.kill_group(system);
             return Vec::new();
         };
-        let mut tree = all.tree(step.pid);
-        tree.extend(step.tree.iter().filter(|process| all.has(process)));
-        tree.sort_unstable_by_key(|process| process.pid);
-        tree.dedup_by_key(|process| process.pid);
-        self.kill_group(step);
+        let tree = step.tree_in(&all, system);
+        step.kill_group(system);
         tree
     }
 
     /// SIGKILL to the process group of every step that has not ended: what can be done without `/proc`.
-    pub fn kill_groups(&self) {
-        self.started.iter().for_each(|step| self.kill_group(step));
+    pub(super) fn kill_groups(&self, system: &mut S) {
+        self.started.iter().for_each(|step| step.kill_group(system));
+    }
+}
+
+fn could_not<S: System>(program: &OsString, error: StartError, system: &S) -> StepEnd {
+    StepEnd::NotStarted(system.explain(program, error))
+}
+
+impl<P> RunningStep<P> {
+    /// What is left of the step and of all that it started.
+    ///
+    /// Once its own process was reaped its number proves nothing: it may be another's by now. Then only those count that were
+    /// seen when it was told to end, what descends from them, and what carries the step's variables: so does what moved out of
+    /// its tree by a second fork and a session of its own.
+    fn tree_in<S: System>(&self, all: &Descendants, system: &S) -> Vec<Descendant> {
+        let mut tree = if self.reaped { Vec::new() } else { all.tree(self.pid) };
+        let known = self.tree.iter().filter(|process| all.has(process));
+        tree.extend(known.flat_map(|process| all.below(process.pid)));
+        tree.extend(known_again(all, &self.tree));
+        let us = system.own_pid();
+        let orphans = all.iter().filter(|process| process.parent == us);
+        let marked = orphans.filter(|process| system.has_variables(process.pid, &self.variables));
+        tree.extend(marked.flat_map(|process| [vec![*process], all.below(process.pid)].concat()));
+        tree.sort_unstable_by_key(|process| process.pid);
+        tree.dedup_by_key(|process| process.pid);
+        tree
     }
 
-    fn kill_group(&self, step: &RunningStep) {
-        if !step.ended {
-            let _ = send(Target::Group(step.pid), Signal::KILL);
+    fn kill_group<S: System>(&self, system: &mut S) {
+        if !self.reaped {
+            let _ = system.send(Target::Group(self.pid), Signal::KILL);
         }
     }
 }
 
+/// Those of `before` that are still there, as they are now.
+fn known_again(all: &Descendants, before: &[Descendant]) -> Vec<Descendant> {
+    before.iter().filter(|process| all.has(process)).copied().collect()
+}
+
 /// What a step finds in its environment.
-pub fn variables(
+pub(super) fn variables(
     id: StepId,
     history: &History,
     main: Pid,
     remaining: Option<std::time::Duration>,
-) -> Vec<(&'static str, OsString)> {
-    let mut variables: Vec<(&'static str, OsString)> =
+) -> Variables {
+    let mut variables: Variables =
         vec![("MAINPID", main.to_string().into()), ("GRACE_INIT_STEP", id.number().to_string().into())];
     if let Some(trigger) = history.trigger {
         variables.push(("GRACE_INIT_SIGNAL", trigger.request.signal().to_string().into()));
@@ -200,7 +239,7 @@ fn service_result(outcome: Outcome, history: &History) -> (&'static str, &'stati
             let name = short_name(signal);
             let result = if signal == Signal::KILL && history.killed.count() > 0 {
                 "timeout"
-            } else if history.was_stop_signal(signal) {
+            } else if history.stop_signals.contains(&signal) {
                 "success"
             } else {
                 "signal"

@@ -1,7 +1,6 @@
 //! The one resolved plan of a run: everything that the user decided, checked, in types instead of words.
 
 mod place;
-mod resolve;
 mod step;
 mod words;
 
@@ -11,8 +10,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use place::{GraceSource, Place};
-pub(crate) use resolve::split_string;
-pub use resolve::{Given, Options, Source, dumb_init, grace_init, hook, ready, status, stop, tini};
 pub use step::{Builtin, HttpRequest, Method, Step, Work};
 pub use words::{StepCommand, Word, split_words};
 
@@ -182,7 +179,7 @@ pub enum Leftovers {
     Leave,
 }
 
-/// The settings of the shutdown. Built by [`resolve`] only, which has checked that they fit together.
+/// The settings of the shutdown. Built by [`crate::cli`] only, which has checked that they fit together.
 #[derive(Clone, Debug)]
 pub struct ShutdownPlan {
     /// The time that the orchestrator gives; `None` is no deadline.

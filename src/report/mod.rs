@@ -31,6 +31,12 @@ pub fn explain(plan: &ShutdownPlan) -> String {
                 ),
             );
             text.push_str(&draw(&planned(plan, grace, budget)));
+            if plan.grace_source.is_guess() {
+                line(
+                    &mut text,
+                    format_args!("the grace is {}; set --grace to the real one", plan.grace_source),
+                );
+            }
         }
         _ => {
             line(&mut text, format_args!("no deadline: nothing is killed on a stop request"));
@@ -45,23 +51,28 @@ pub fn explain(plan: &ShutdownPlan) -> String {
             line(&mut text, format_args!("{}", stages.join(" > ")));
         }
     }
+    let mark = |step: &Step| if step.missing_program { " (not found)" } else { "" };
     for (number, step) in (1_u32..).zip(&plan.pre_stop) {
-        line(&mut text, format_args!("pre-stop {number}: {}", step.text));
+        line(&mut text, format_args!("pre-stop {number}: {}{}", step.text, mark(step)));
     }
     if !plan.ladder.is_empty() {
-        line(&mut text, format_args!("stop: {}", ladder(&plan.ladder)));
+        line(&mut text, format_args!("stop: {}", ladder(&plan.ladder, plan.grace)));
     }
     for (number, step) in (1_u32..).zip(&plan.post_stop) {
-        line(&mut text, format_args!("post-stop {number}: {}", step.text));
+        line(&mut text, format_args!("post-stop {number}: {}{}", step.text, mark(step)));
+    }
+    if let Some(cut) = &plan.cut_to_fit {
+        line(&mut text, format_args!("{cut}"));
     }
     text
 }
 
-fn ladder(rungs: &[Rung]) -> String {
+fn ladder(rungs: &[Rung], grace: Option<Duration>) -> String {
     let last = rungs.len().saturating_sub(1);
+    let end = if grace.is_some() { "until the deadline" } else { "until it ends" };
     let rung = |(place, rung): (usize, &Rung)| match rung.wait {
         Some(wait) if place < last => format!("{} for {}", rung.signal, Written(wait)),
-        Some(_) | None => format!("{} until the deadline", rung.signal),
+        Some(_) | None => format!("{} {end}", rung.signal),
     };
     rungs.iter().enumerate().map(rung).collect::<Vec<_>>().join(", then ")
 }
@@ -214,7 +225,7 @@ impl<'a> Summary<'a> {
     fn command_failed(&self) -> bool {
         let Some(main) = self.history.main else { return true };
         let by_our_signal =
-            matches!(main.outcome, Outcome::Killed(signal) if self.history.was_stop_signal(signal));
+            matches!(main.outcome, Outcome::Killed(signal) if self.history.stop_signals.contains(&signal));
         self.history.trigger.is_some() && self.status != ExitStatus::SUCCESS && !by_our_signal
     }
 

@@ -1,10 +1,10 @@
 use super::*;
-use crate::plan::{self, Options, Plan};
+use crate::plan::Plan;
 use crate::shutdown::{Event, Received, Surroundings};
 use crate::signal::{Sender, Signal};
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
+    crate::cli::plan_for_tests(pairs)
 }
 
 const fn at(millis: u64) -> Moment {
@@ -24,7 +24,13 @@ fn term() -> Event {
 #[test]
 fn the_timeline_shows_where_the_time_goes() {
     let text = explain(
-        &plan(&[("drain", "5s"), ("pre-stop", "nginx -s quit"), ("stop-signal", "TERM:3s,INT")]).shutdown,
+        &plan(&[
+            ("grace", "30s"),
+            ("drain", "5s"),
+            ("pre-stop", "nginx -s quit"),
+            ("stop-signal", "TERM:3s,INT"),
+        ])
+        .shutdown,
     );
     let expected = "\
 grace 30s = budget 28s + reserve 2s
@@ -70,7 +76,7 @@ fn the_report_begins_with_the_worst() {
     let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0, run: 0 };
     machine.on(Event::StepEnded(id, StepEnd::Ended(Outcome::Exited(1))), at(20));
     machine.on(Event::Tick, at(8_000));
-    machine.killed("java(7)".into(), crate::shutdown::Victim::Command, at(8_000));
+    machine.killed("java(7)".into(), crate::shutdown::Victim::Command);
     machine.on(Event::MainEnded(Outcome::Killed(Signal::KILL)), at(8_010));
     let told = Summary::of(&machine, at(8_010), ExitStatus::KILLED);
     let report = told.report().unwrap();

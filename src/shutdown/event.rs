@@ -130,7 +130,7 @@ pub enum Event {
         /// How many descendants there are.
         descendants: usize,
     },
-    /// Time has passed.
+    /// The turn is over: no child is left if that was said, and the timers that are due are worked off.
     Tick,
 }
 

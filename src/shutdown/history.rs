@@ -150,8 +150,10 @@ pub struct History {
     pub stop: Option<Trigger>,
     /// The steps, in the order in which they were started or skipped.
     pub steps: Vec<StepRecord>,
-    /// The stop signals that the command got, and when.
-    pub stop_signals: Vec<(Signal, Moment)>,
+    /// The stop signals that the command got.
+    pub stop_signals: Vec<Signal>,
+    /// When it got the last of them.
+    pub last_told: Option<Moment>,
     /// The orchestrator's signal came before its hook was over.
     pub cut: Option<Cut>,
     /// The command ended on this signal, which is not in `--stop-on`: drain and chain were skipped.
@@ -178,6 +180,7 @@ impl History {
             stop: None,
             steps: Vec::new(),
             stop_signals: Vec::new(),
+            last_told: None,
             cut: None,
             skipped_by: None,
             guess_is_over: false,
@@ -229,17 +232,13 @@ impl History {
     }
 
     pub(super) fn stop_signal_sent(&mut self, signal: Signal, now: Moment) {
-        self.stop_signals.push((signal, now));
+        self.stop_signals.push(signal);
+        self.last_told = Some(now);
     }
 
     /// Forgets a request that was taken back.
     pub(super) fn cancelled(&mut self, now: Moment) {
         *self = Self::new(now);
-    }
-
-    /// Whether this was one of the stop signals that the command got.
-    pub fn was_stop_signal(&self, signal: Signal) -> bool {
-        self.stop_signals.iter().any(|(sent, _)| *sent == signal)
     }
 
     /// The steps of one chain.
@@ -262,23 +261,22 @@ pub struct Killed {
     count: usize,
     /// The command, which may have ended before it was killed.
     command: Option<String>,
-    since: Option<Moment>,
 }
 
 impl Killed {
     const MAX_NAMES: usize = 6;
 
-    pub(super) fn push(&mut self, process: String, now: Moment) {
-        self.since.get_or_insert(now);
+    pub(super) fn push(&mut self, process: String) {
         self.count = self.count.saturating_add(1);
         if self.names.len() < Self::MAX_NAMES {
             self.names.push(process);
         }
     }
 
-    pub(super) fn command(&mut self, process: String, now: Moment) {
-        self.since.get_or_insert(now);
+    /// Adds the command, unless it ended otherwise.
+    pub(super) fn command(&mut self, process: String, outcome: Option<Outcome>) {
         self.command = Some(process);
+        outcome.into_iter().for_each(|outcome| self.command_ended(outcome));
     }
 
     /// A command that ended otherwise was not killed by us.
@@ -296,11 +294,6 @@ impl Killed {
     /// Whether the command is one of them.
     pub fn has_command(&self) -> bool {
         self.command.is_some()
-    }
-
-    /// When the first got it.
-    pub fn since(&self) -> Option<Moment> {
-        self.since.filter(|_| self.count() > 0)
     }
 
     /// The first few, the command before the others.

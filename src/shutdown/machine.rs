@@ -1,7 +1,7 @@
 //! The states, and what each event does in each of them.
 //!
-//! After each event the timers that are due are worked off, the event first: a command that ended in time is never
-//! killed for a timer that came due with it.
+//! Timers that are due are worked off by the tick that ends a turn: a command that ended in time is never killed for a
+//! timer that came due with it.
 
 use std::time::Duration;
 
@@ -302,11 +302,10 @@ impl Shutdown {
 
     /// Remembers a process that got SIGKILL, by name and PID. The command counts only if that is what it ends by: it may
     /// have been a zombie already.
-    pub fn killed(&mut self, process: String, victim: Victim, now: Moment) {
+    pub fn killed(&mut self, process: String, victim: Victim) {
         match victim {
-            Victim::Command if self.main.is_none() => self.history.killed.command(process, now),
-            Victim::Command => {}
-            Victim::Other => self.history.killed.push(process, now),
+            Victim::Command => self.history.killed.command(process, self.main),
+            Victim::Other => self.history.killed.push(process),
             Victim::Step(id) => self.history.step_was_killed(id),
         }
     }
@@ -355,10 +354,13 @@ impl Shutdown {
             Event::StepEnded(id, end) => self.step_ended(id, end, now),
             Event::NoChildren { starts } => self.alone = starts == self.starts,
             Event::Counted { descendants } => self.counted(descendants, now),
-            Event::Tick => {}
+            // The last event of a turn: only now are all ends known, and what happened in time is never undone by a timer
+            // that came due with it.
+            Event::Tick => {
+                self.nobody_left(now);
+                self.work_off_timers(now);
+            }
         }
-        self.nobody_left(now);
-        self.work_off_timers(now);
         std::mem::take(&mut self.actions)
     }
 

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use super::*;
 use crate::outcome::Outcome;
-use crate::plan::{self, Options};
 use crate::plan::{GraceSource, Place, Plan};
 use crate::signal::{Sender, Signal, SignalSet};
 use crate::time::{Deadline, Moment};
@@ -26,7 +25,7 @@ const fn at(millis: u64) -> Moment {
 }
 
 fn plan(pairs: &[(&'static str, &str)]) -> Plan {
-    plan::grace_init(&Options::on_the_command_line(pairs)).unwrap()
+    crate::cli::plan_for_tests(pairs)
 }
 
 /// A grace of 10 s that nobody told: the budget is 8 s.
@@ -177,8 +176,10 @@ impl Run {
         self.and(Event::Tick)
     }
 
+    /// A turn of the loop with this event: the tick comes last.
     fn give(&mut self, event: Event) -> Vec<String> {
-        let actions = self.machine.on(event, self.now);
+        let mut actions = self.machine.on(event, self.now);
+        actions.extend(self.machine.on(Event::Tick, self.now));
         let words: Vec<String> = actions.iter().filter_map(word).collect();
         self.done.extend(words.iter().map(|word| (self.now, word.clone())));
         self.noted.extend(actions.iter().filter_map(note).map(|note| (self.now, note)));
@@ -653,10 +654,7 @@ fn without_a_deadline_nothing_is_ever_killed() {
 
 #[test]
 fn the_older_inits_only_relay_and_leave() {
-    let plan = |name: &str| match crate::cli::read(vec![name.into(), "true".into()], |_| None) {
-        Ok(crate::cli::Request::Run(plan)) => *plan,
-        other => panic!("{other:?}"),
-    };
+    let plan = |name: &str| crate::cli::plan_of_words_for_tests(&[name, "true"]);
     for (name, goodbye) in [("dumb-init", vec!["last SIGTERM", "leave 3"]), ("tini", vec!["leave 3"])] {
         let mut run = Run::with(&plan(name), NOWHERE);
         assert_eq!(run.give(signal(Signal::TERM)), ["relay SIGTERM"], "{name}");
@@ -1271,14 +1269,14 @@ fn the_command_counts_as_killed_only_if_that_ended_it() {
     {
         let mut run = Run::of(&[("grace", "10s")]);
         run.and(signal(Signal::TERM)).until(8_000);
-        run.machine.killed("sh(7)".to_owned(), Victim::Command, run.now);
-        run.machine.killed("sleep(8)".to_owned(), Victim::Other, run.now);
+        run.machine.killed("sh(7)".to_owned(), Victim::Command);
+        run.machine.killed("sleep(8)".to_owned(), Victim::Other);
         run.and(Event::MainEnded(outcome));
         assert_eq!(run.machine.history().killed.count(), killed, "{outcome}");
     }
     let mut run = Run::of(&[("grace", "10s")]);
     run.and(signal(Signal::TERM)).and(ended(5));
-    run.machine.killed("sh(7)".to_owned(), Victim::Command, run.now);
+    run.machine.killed("sh(7)".to_owned(), Victim::Command);
     assert_eq!(run.machine.history().killed.count(), 0);
 }
 

@@ -108,7 +108,7 @@ const ROWS: &[(&str, Face, Difference)] = &[
     ("a_listen_pid_that_named_us_names_the_command", Tini, Differs("LISTEN_PID is left alone")),
     ("an_idle_init_is_never_woken", Tini, Differs("wakes up every second")),
     ("we_leave_the_working_directory_so_that_it_can_be_unmounted", Tini, Differs("stays in the working directory")),
-    ("a_parents_death_gives_us_the_signal_that_we_asked_for", Tini, NotApplicable("another option, see faces")),
+    ("a_parents_death_gives_us_the_signal_that_we_asked_for", Tini, NotApplicable("another option, see personalities")),
     ("a_script_that_names_us_in_its_first_line_has_its_term_reach_both_processes", Tini, Differs("relays to the shell only")),
     ("a_background_cleanup_completes_although_the_shell_died_at_once", Tini, LEAVES_AT_ONCE),
     ("a_background_cleanup_completes_outside_too", Tini, LEAVES_AT_ONCE),

@@ -38,17 +38,18 @@ themes! {
     world
     reaping
     leftovers
-    faces
+    personalities
     tty
     log
     scripts
     containers;
     only ours:
+    command_line
     shutdown
     steps
     report
     deadline
-    doors
+    control_socket
     faults
     house
     images

@@ -106,7 +106,7 @@ fn check_usage(init: Subject, name: &str, door: &[String]) {
     let nowhere = match door.first().map(String::as_str) {
         // More than any kernel's pid_max.
         Some("hook") => ["--pid", "2147483647"],
-        Some("stop" | "ready" | "status") => ["--control", "/nonexistent/socket"],
+        Some("pre-stop" | "stop" | "cancel" | "ready" | "status") => ["--control", "/nonexistent/socket"],
         // Any other word is a command to run, and one that is not found has the same status.
         _ => panic!("{name}: {door:?} asks an init for nothing"),
     };

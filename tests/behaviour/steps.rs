@@ -74,8 +74,17 @@ behaviours! {
 
     [PidNamespace]
     fn a_step_is_run_without_a_shell(init) {
-        let run = stop(init.as_pid_one().options(HOURS).step("printf '%s,' \"a b\" $HOME 'c  d' '*'"));
-        assert!(run.timeline().text("stdout").contains("a b,$HOME,c  d,*,"), "{}", run.timeline().picture());
+        let run = stop(init.as_pid_one().options(HOURS).step("printf '%s,' \"a b\" '$HOME' 'c  d' '*' 'a|b' \"; c\""));
+        assert!(run.timeline().text("stdout").contains("a b,$HOME,c  d,*,a|b,; c,"), "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn a_steps_variables_are_replaced_one_word_each(init) {
+        let step = "printf '%s,' $MAINPID ${GRACE_INIT_SIGNAL} \"$two words\" x$two.y $NOTHING $$two $GRACE_INIT_GRACE";
+        let stage = init.as_pid_one().env("two", "a  b").env("GRACE_INIT_GRACE", "1h").step(step);
+        let run = stop(stage);
+        let expected = "2,SIGTERM,a  b words,xa  b.y,,$two,,";
+        assert!(run.timeline().text("stdout").contains(expected), "{}", run.timeline().picture());
     }
 
     [PidNamespace]
@@ -365,7 +374,8 @@ behaviours! {
 
     [PidNamespace]
     fn a_sleep_is_bounded_as_every_step_is(init) {
-        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        // Only against a grace that is a guess: a told one refuses a sleep that cannot fit.
+        let stage = init.as_pid_one().options(["--pre-stop-timeout", "300ms"]);
         let (run, success) = succeeds(stage, "@sleep 1h");
         assert!(!success, "{}", run.timeline().picture());
         run.at_least(ms(300), "sent SIGTERM", "signal SIGTERM");

@@ -1,10 +1,11 @@
 //! What must hold of everything that comes from outside, whatever its bytes. The fuzz targets beside this file and
 //! `tests/properties.rs` call the same functions.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
 
-use grace_init::cli::{self, Request};
+use grace_init::cli::{self, Environment, Invocation};
 use grace_init::control::protocol;
 use grace_init::plan::{Plan, Step, split_words};
 use grace_init::signal::{Signal, SignalSet};
@@ -34,14 +35,23 @@ fn is_sound(plan: &Plan) {
     let settings = &plan.shutdown;
     let Some(budget) = settings.budget() else { return };
     assert!(settings.drain + settings.stop_window <= budget, "{settings:?}");
+    if settings.grace_source.is_guess() {
+        return;
+    }
     let ladder: std::time::Duration = settings.ladder.iter().filter_map(|rung| rung.wait).sum();
     assert!(ladder <= budget, "{settings:?}");
 }
 
-fn check(answer: Result<Request, cli::Refusal>) {
+/// An environment in which every program is there.
+fn environment_of<'a>(variables: Vec<(&'a OsStr, &'a OsStr)>) -> Environment<'a> {
+    Environment { variables, is_first_process: true, is_program: &|_| true, absolute: &Path::to_path_buf }
+}
+
+fn check(answer: Result<Invocation, cli::Refusal>) {
     match answer {
-        Ok(Request::Run(plan) | Request::Explain(plan)) => is_sound(&plan),
-        Ok(Request::Hook(_) | Request::Client(_) | Request::Print(_)) => {}
+        Ok(Invocation::Run(plan) | Invocation::Explain(plan)) => is_sound(&plan),
+        Ok(Invocation::Hook(hook)) => is_sound(&hook.run),
+        Ok(Invocation::Client(_) | Invocation::CopyTo(_) | Invocation::Pause(_) | Invocation::Print(_)) => {}
         Err(refusal) => {
             let said = format!("{:#}", refusal.error);
             assert!(said.lines().count() >= 1 && !said.trim_end().ends_with('.'), "{said:?}");
@@ -52,23 +62,20 @@ fn check(answer: Result<Request, cli::Refusal>) {
 /// NUL-separated words, our own name first, are refused with a reason or give a plan that can be kept.
 pub fn command_line(bytes: &[u8]) {
     let words: Vec<OsString> = bytes.split(|byte| *byte == 0).map(word).collect();
-    check(cli::read(words, |_| None));
+    check(cli::read(words, &environment_of(Vec::new())));
 }
 
 /// The same of variables: NAME=VALUE, separated by NUL.
 pub fn environment(bytes: &[u8]) {
-    let entries: Vec<(&[u8], OsString)> = bytes
+    let entries: Vec<(&OsStr, &OsStr)> = bytes
         .split(|byte| *byte == 0)
         .filter_map(|entry| {
             let end = entry.iter().position(|byte| *byte == b'=')?;
-            Some((&entry[..end], word(&entry[end + 1..])))
+            Some((OsStr::from_bytes(&entry[..end]), OsStr::from_bytes(&entry[end + 1..])))
         })
         .collect();
     for name in ["grace-init", "dumb-init", "tini"] {
-        let variable = |name: &str| {
-            entries.iter().find(|(key, _)| *key == name.as_bytes()).map(|(_, value)| value.clone())
-        };
-        check(cli::read(vec![name.into(), "true".into()], variable));
+        check(cli::read(vec![name.into(), "true".into()], &environment_of(entries.clone())));
     }
 }
 
@@ -92,8 +99,8 @@ pub fn words(bytes: &[u8]) {
 /// A ladder that is accepted has its rungs in it, all of signals that can be sent.
 pub fn ladders(bytes: &[u8]) {
     let words = vec!["grace-init".into(), "--stop-signal".into(), word(bytes), "true".into()];
-    let answer = cli::read(words, |_| None);
-    if let Ok(Request::Run(plan)) = &answer {
+    let answer = cli::read(words, &environment_of(Vec::new()));
+    if let Ok(Invocation::Run(plan)) = &answer {
         let rungs = plan.shutdown.ladder.len();
         assert_eq!(
             rungs,
@@ -132,9 +139,9 @@ pub fn http_answers(bytes: &[u8]) {
 
 /// What is understood is understood again when it is written down.
 pub fn control_protocol(bytes: &[u8]) {
-    if let Some(request) = protocol::Request::decode(bytes) {
+    if let Ok(request) = protocol::Request::decode(bytes) {
         let line = request.encode();
-        assert_eq!(protocol::Request::decode(line.trim_end_matches('\n').as_bytes()), Some(request));
+        assert_eq!(protocol::Request::decode(line.trim_end_matches('\n').as_bytes()), Ok(request));
     }
     if let Some(status) = protocol::Status::decode(&String::from_utf8_lossy(bytes)) {
         let json = status.json();

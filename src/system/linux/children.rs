@@ -1,21 +1,13 @@
 //! Reaping, and becoming the parent of orphans.
 
+use std::ptr;
+
 use nix::libc;
 use nix::unistd::Pid;
 
 use crate::outcome::Outcome;
 use crate::signal::Signal;
-
-/// What waiting found.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reaped {
-    /// This child has ended and is now reaped.
-    Child(Pid, Outcome),
-    /// Children are left, and none of them has ended.
-    NoneEnded,
-    /// No child is left.
-    NoChildren,
-}
+use crate::system::Reaped;
 
 /// Reaps one child that has ended.
 ///
@@ -27,10 +19,23 @@ pub fn reap_one() -> Reaped {
     let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
     match pid {
         0 => Reaped::NoneEnded,
-        1.. => Reaped::Child(Pid::from_raw(pid), outcome(status)),
+        1.. => match Signal::from_number(libc::WSTOPSIG(status)) {
+            Some(signal) if libc::WIFSTOPPED(status) => Reaped::Traced(Pid::from_raw(pid), signal),
+            Some(_) | None => Reaped::Child(Pid::from_raw(pid), outcome(status)),
+        },
         // ECHILD; nothing else is possible with these arguments (wait(2), "ERRORS").
         _ => Reaped::NoChildren,
     }
+}
+
+/// Lets a stopped tracee go on with the signal that it stopped for. A child that said PTRACE_TRACEME has us for its tracer, and
+/// waiting tells of each of its stops (ptrace(2), "PTRACE_TRACEME"; kernel/exit.c, `wait_task_stopped`).
+pub(super) fn continue_traced(pid: Pid, signal: Signal) {
+    // SIGTRAP is the stop after an exec (ptrace(2), "execve(2) under ptrace"), which was never sent by anybody.
+    let signal = if signal.number() == libc::SIGTRAP { 0 } else { signal.number() };
+    let signal = usize::try_from(signal).unwrap_or(0);
+    // SAFETY: PTRACE_CONT takes no address; the data is the signal's number.
+    unsafe { libc::ptrace(libc::PTRACE_CONT, pid.as_raw(), ptr::null_mut::<libc::c_void>(), signal) };
 }
 
 fn outcome(status: libc::c_int) -> Outcome {

@@ -1,9 +1,6 @@
-//! Who descends from us: wherever it moved its process group or session, a process stays below the one that
-//! started it, or below us once that has gone.
+//! Finding descendants by `/proc`.
 
-use std::collections::BTreeSet;
 use std::ffi::{OsStr, OsString};
-use std::fmt;
 use std::fs;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
@@ -12,93 +9,62 @@ use std::path::Path;
 
 use nix::unistd::{Pid, getpid};
 
-/// A process that descends from us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descendant {
-    /// Its PID.
-    pub pid: Pid,
-    /// Its process group.
-    pub group: Pid,
-    /// Its session.
-    pub session: Pid,
-    /// Whether it is stopped.
-    pub suspended: bool,
-    /// The first 15 bytes of its program's name, NUL behind them.
-    name: [u8; 16],
-    /// When it started, in clock ticks since the machine did. With the PID this names a process for good.
-    pub started: u64,
-    parent: Pid,
+use crate::system::{Descendant, Descendants};
+
+/// Looks through `/proc`; `None` when that is missing or belongs to another PID namespace.
+pub(super) fn find() -> Option<Descendants> {
+    let me = getpid();
+    // A /proc of another PID namespace names strangers by our children's numbers (proc(5), "/proc/self").
+    if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(me.as_raw()) {
+        return None;
+    }
+    let mut all: Vec<Descendant> = Vec::new();
+    for entry in fs::read_dir("/proc").ok()? {
+        let Ok(entry) = entry else { continue };
+        let name = entry.file_name();
+        if name.to_str().is_some_and(|name| name.parse::<u32>().is_ok()) {
+            all.extend(read_stat(&entry.path().join("stat")));
+        }
+    }
+    Some(Descendants::of(me, all, hides_processes()))
 }
 
-impl fmt::Display for Descendant {
-    /// Its name and PID, as people know it: `java(7)`.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = self.name.split(|byte| *byte == 0).next().unwrap_or_default();
-        write!(f, "{}({})", String::from_utf8_lossy(name), self.pid)
-    }
+/// Whether `/proc` is mounted so that it hides processes of ours that changed their user, or that must not be dumped
+/// (proc(5), "hidepid"; fs/proc/base.c, `has_pid_permissions`: root sees them all).
+fn hides_processes() -> bool {
+    !nix::unistd::geteuid().is_root()
+        && fs::read_to_string("/proc/self/mountinfo").is_ok_and(|mounts| is_mounted_with_hidepid(&mounts))
 }
 
-/// The descendants of one moment.
-#[derive(Clone, Debug, Default)]
-pub struct Descendants(Vec<Descendant>);
+/// Whether the mount at `/proc`, the last one if there are more, has a hidepid option (proc_pid_mountinfo(5): the fifth
+/// field is the place, what follows the second one behind `-` are the file system's own options).
+fn is_mounted_with_hidepid(mounts: &str) -> bool {
+    let mut at_proc = mounts.lines().filter(|line| line.split(' ').nth(4) == Some("/proc"));
+    let options = at_proc.next_back().and_then(|line| line.split(" - ").nth(1)?.split(' ').nth(2));
+    options
+        .unwrap_or_default()
+        .split(',')
+        .any(|option| option.strip_prefix("hidepid=").is_some_and(|mode| !["0", "off"].contains(&mode)))
+}
 
-impl Descendants {
-    /// Looks through `/proc`; `None` when that is missing or belongs to another PID namespace.
-    pub fn find() -> Option<Self> {
-        let me = getpid();
-        // A /proc of another PID namespace names strangers by our children's numbers (proc(5), "/proc/self").
-        if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(me.as_raw()) {
-            return None;
-        }
-        let mut all: Vec<Descendant> = Vec::new();
-        for entry in fs::read_dir("/proc").ok()? {
-            let Ok(entry) = entry else { continue };
-            let name = entry.file_name();
-            if name.to_str().is_some_and(|name| name.parse::<u32>().is_ok()) {
-                all.extend(read_stat(&entry.path().join("stat")));
-            }
-        }
-        Some(Self(below(me, all)))
-    }
+/// Whether that process is an init of our kind: it executes the same file, by the same name. By another name it is
+/// another init, with other manners.
+pub(super) fn is_init_like_us(pid: Pid) -> bool {
+    let process = pid.to_string();
+    let me = executed_file("self");
+    me.is_some() && executed_file(&process) == me && called_by(&process) == called_by("self")
+}
 
-    /// Each of them.
-    pub fn iter(&self) -> impl Iterator<Item = &Descendant> {
-        self.0.iter()
-    }
-
-    /// How many there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Those that nobody but us tells to stop. What is below another init of our kind, a script with us in its first line for
-    /// one, is that one's to stop, in its own order; told by both it could take the second signal for a demand to hurry.
-    pub fn told_by_us_alone(&self) -> Vec<Descendant> {
-        // By another name we are another init, with other manners.
-        let (me, name) = (executed_file("self"), called_by("self"));
-        let is_like_us = |pid: Pid| {
-            let process = pid.to_string();
-            me.is_some() && executed_file(&process) == me && called_by(&process) == name
-        };
-        let inits = self.0.iter().filter(|process| is_like_us(process.pid));
-        let theirs: BTreeSet<Pid> =
-            inits.flat_map(|init| below(init.pid, self.0.clone())).map(|process| process.pid).collect();
-        self.0.iter().filter(|process| !theirs.contains(&process.pid)).copied().collect()
-    }
-
-    /// Those that are `root` or descend from it, and those in the process group that it leads or led.
-    pub fn tree(&self, root: Pid) -> Vec<Descendant> {
-        let mut tree = below(root, self.0.clone());
-        tree.extend(self.0.iter().filter(|process| process.pid == root || process.group == root));
-        tree.sort_unstable_by_key(|process| process.pid);
-        tree.dedup_by_key(|process| process.pid);
-        tree
-    }
-
-    /// Whether that very process is among them.
-    pub fn has(&self, process: &Descendant) -> bool {
-        self.0.iter().any(|known| known.pid == process.pid && known.started == process.started)
-    }
+/// Whether a process was started with all of these variables, or is a copy of one that was: the kernel shows the memory in which
+/// its environment was laid down (proc_pid_environ(5)). False for one that is not ours to look at.
+pub(super) fn has_variables(pid: Pid, variables: &[(&str, OsString)]) -> bool {
+    let Ok(environment) = fs::read(format!("/proc/{pid}/environ")) else { return false };
+    variables.iter().all(|(name, value)| {
+        environment.split(|byte| *byte == 0).any(|entry| {
+            let value_of = entry.strip_prefix(name.as_bytes()).and_then(|rest| rest.strip_prefix(b"="));
+            value_of == Some(value.as_bytes())
+        })
+    })
 }
 
 /// Device and inode of what a process of `/proc` executes; `None` when it has gone or is not ours to look at.
@@ -112,26 +78,6 @@ fn called_by(process: &str) -> Option<OsString> {
     let words = fs::read(Path::new("/proc").join(process).join("cmdline")).ok()?;
     let first = words.split(|byte| *byte == 0).next()?;
     Some(Path::new(OsStr::from_bytes(first)).file_name()?.to_owned())
-}
-
-/// Those of `all` that descend from `root`.
-fn below(root: Pid, mut all: Vec<Descendant>) -> Vec<Descendant> {
-    // Sorted by parent, the children of a process stand together and each is looked up once: n log n.
-    all.sort_unstable_by_key(|process| process.parent);
-    let mut found: Vec<Descendant> = Vec::new();
-    let mut parents = vec![root];
-    while let Some(parent) = parents.pop() {
-        let first = all.partition_point(|process| process.parent < parent);
-        for child in all.iter().skip(first).take_while(|process| process.parent == parent) {
-            found.push(*child);
-            // A process whose numbers changed while we read could close a circle.
-            if found.len() > all.len() {
-                return found;
-            }
-            parents.push(child.pid);
-        }
-    }
-    found
 }
 
 /// Reads the fields of `/proc/PID/stat` that we need; `None` for a process that has gone, or is a zombie.
@@ -177,17 +123,6 @@ fn parse_stat(stat: &[u8]) -> Option<Descendant> {
 mod tests {
     use super::*;
 
-    fn process(pid: i32, parent: i32, group: i32) -> Descendant {
-        let [pid, parent, group] = [pid, parent, group].map(Pid::from_raw);
-        Descendant { pid, group, session: group, suspended: false, name: [0; 16], started: 0, parent }
-    }
-
-    fn pids(processes: &[Descendant]) -> Vec<i32> {
-        let mut pids: Vec<i32> = processes.iter().map(|process| process.pid.as_raw()).collect();
-        pids.sort_unstable();
-        pids
-    }
-
     #[test]
     fn a_name_full_of_brackets_is_no_trouble() {
         let stat = b"42 (a) Z (b) c) T 7 42 40 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 12345 0 0";
@@ -200,36 +135,31 @@ mod tests {
     }
 
     #[test]
+    fn a_proc_that_hides_processes_is_known_by_its_options() {
+        let mount = |options: &str| {
+            format!(
+                "22 1 0:21 / / rw - ext4 /dev/a rw\n23 22 0:22 / /proc rw,nosuid shared:5 - proc proc {options}\n"
+            )
+        };
+        for (options, hides) in [
+            ("rw", false),
+            ("rw,hidepid=0", false),
+            ("rw,hidepid=1", true),
+            ("rw,hidepid=2", true),
+            ("rw,gid=7,hidepid=invisible", true),
+            ("rw,hidepid=ptraceable", true),
+        ] {
+            assert_eq!(is_mounted_with_hidepid(&mount(options)), hides, "{options}");
+        }
+        assert!(!is_mounted_with_hidepid(""));
+    }
+
+    #[test]
     fn zombies_and_torn_lines_are_left_out() {
         assert!(parse_stat(b"42 (a) Z 7 42 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 1 0").is_none());
         assert!(parse_stat(b"42 (a) Z 7 42 40 0 -1 0 0 0 0 0 0 0 0 0 20 0 2 0 1 0").is_some());
         for torn in [&b""[..], b"42", b"42 (a", b"42 (a)", b"42 (a) S 7", b"x (a) S 7 1 1"] {
             assert!(parse_stat(torn).is_none());
         }
-    }
-
-    #[test]
-    fn only_what_is_below_us_is_found() {
-        // 1 is us, 50 came from outside with parent 0, 60 is its child.
-        let all = vec![
-            process(1, 0, 1),
-            process(7, 1, 7),
-            process(9, 7, 7),
-            process(50, 0, 50),
-            process(60, 50, 60),
-            process(8, 9, 8),
-        ];
-        assert_eq!(pids(&below(Pid::from_raw(1), all)), [7, 8, 9]);
-    }
-
-    #[test]
-    fn a_circle_ends() {
-        assert!(below(Pid::from_raw(1), vec![process(2, 1, 2), process(1, 2, 1)]).len() <= 3);
-    }
-
-    #[test]
-    fn a_tree_is_a_process_its_descendants_and_its_group() {
-        let all = Descendants(vec![process(7, 1, 7), process(8, 7, 8), process(9, 1, 7), process(10, 1, 10)]);
-        assert_eq!(pids(&all.tree(Pid::from_raw(7))), [7, 8, 9]);
     }
 }

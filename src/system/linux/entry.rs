@@ -64,6 +64,17 @@ impl Origin {
     }
 }
 
+/// The variables of our environment, as the kernel gave them.
+pub fn variables() -> Vec<(&'static OsStr, &'static OsStr)> {
+    let split = |entry: &'static CStr| {
+        let entry = entry.to_bytes();
+        let end = entry.iter().position(|byte| *byte == b'=')?;
+        let (name, value) = entry.split_at_checked(end)?;
+        Some((OsStr::from_bytes(name), OsStr::from_bytes(value.get(1..)?)))
+    };
+    super::spawn::our_entries().filter_map(split).collect()
+}
+
 /// Copies the C arguments.
 ///
 /// # Safety

@@ -8,7 +8,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::Pid;
 
 use super::{above_stdio, check};
-use crate::signal::Signal;
+use crate::signal::{Signal, SignalSet};
 
 /// A process that is not our child.
 #[derive(Debug)]
@@ -68,6 +68,22 @@ impl Process {
     }
 }
 
+/// The signals that this process handles or blocks; `None` where `/proc` does not tell (gVisor has no such lines).
+///
+/// To PID 1 of our own namespace the kernel delivers no others, SIGKILL and SIGSTOP included (kernel/signal.c,
+/// `sig_task_ignored`).
+pub fn handled_or_blocked(pid: Pid) -> Option<SignalSet> {
+    handled_or_blocked_in(&std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
+}
+
+fn handled_or_blocked_in(status: &str) -> Option<SignalSet> {
+    let set = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        u64::from_str_radix(line.trim(), 16).ok()
+    };
+    Some(SignalSet::from_bits(set("SigCgt")? | set("SigBlk")?))
+}
+
 /// A descriptor that stands for the process (pidfd_open(2), since Linux 5.3); it is close-on-exec.
 pub(super) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: it takes no pointers.
@@ -78,5 +94,26 @@ pub(super) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
 impl AsFd for Process {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.descriptor.as_fd()
+    }
+}
+
+/// Whether we are a container's first process, or one that a runtime put into a container later: PID 1, or the child of a
+/// process outside our PID namespace.
+pub fn may_be_first_of_container() -> bool {
+    nix::unistd::getpid() == Pid::from_raw(1) || nix::unistd::getppid() == Pid::from_raw(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_process_handles_or_blocks_is_read_from_its_status() {
+        let status =
+            "Name:\tx\nSigBlk:\t0000000000004000\nSigIgn:\t0000000000000002\nSigCgt:\t0000000000000001\n";
+        let set = handled_or_blocked_in(status).unwrap();
+        assert!(set.contains(Signal::TERM) && set.contains(Signal::HUP) && !set.contains(Signal::INT));
+        assert_eq!(handled_or_blocked_in("Name:\tx\nSigCgt:\t0000000000000001\n"), None);
+        assert_eq!(handled_or_blocked_in("SigBlk:\t0\nSigCgt:\tx\n"), None);
     }
 }

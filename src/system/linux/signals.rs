@@ -9,17 +9,7 @@ use nix::unistd::{Pid, getpid};
 use super::process::open_pidfd;
 use super::{above_stdio, check};
 use crate::signal::{Queued, Sender, Signal, SignalSet};
-
-/// A signal as the kernel hands it over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Arrival {
-    /// Which one.
-    pub signal: Signal,
-    /// Who sent it.
-    pub sender: Sender,
-    /// What came with it, if sigqueue(3) sent it.
-    pub queued: Option<Queued>,
-}
+use crate::system::{Arrival, Target};
 
 /// Where blocked signals are read from.
 #[derive(Debug)]
@@ -86,18 +76,6 @@ impl AsFd for SignalFd {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.file.as_fd()
     }
-}
-
-/// Who is to get a signal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Target {
-    /// One process.
-    Process(Pid),
-    /// The process group with this leader.
-    Group(Pid),
-    /// Every process that we can see and may signal, but ourselves. As root outside a PID namespace of our own that
-    /// is the whole machine: only PID 1 may use it.
-    Everybody,
 }
 
 /// Sends a signal.

@@ -17,26 +17,30 @@ use nix::libc;
 use nix::unistd::{Pid, pipe2};
 
 use super::entry::{Origin, set_children_ignored, set_mask};
-use super::{above_stdio, builtin, tty};
-use crate::plan::{Builtin, Cause, CommandLine, Placement};
+use super::exec::Exec;
+use super::{above_stdio, builtin, control, tty};
+use crate::plan::{Builtin, CommandLine, Placement, Work};
 use crate::signal::SignalSet;
+use crate::system::{ExecState, Stage, StartError, Started};
 
 unsafe extern "C" {
     /// environ(7): what we were given, entry by entry; `std::env` would drop those without `=`.
     static environ: *const *const c_char;
 }
 
-/// What a child is given of the world that we were started in.
+/// What a child inherits as we did.
 #[derive(Clone, Debug)]
-pub struct World {
+pub(super) struct ChildContext {
     mask: SignalSet,
     children_ignored: bool,
     working_directory: Option<CString>,
     /// Variables that it is not given.
     withheld: Vec<String>,
+    /// Where the control socket is, for the variable by which its clients find it.
+    socket: Option<PathBuf>,
 }
 
-impl World {
+impl ChildContext {
     /// What `origin` says, the working directory of now, and our environment without the `withheld` variables.
     pub fn of(origin: &Origin, withheld: &[String]) -> Self {
         let directory =
@@ -46,97 +50,52 @@ impl World {
             children_ignored: origin.children_ignored,
             working_directory: directory,
             withheld: withheld.to_vec(),
+            socket: None,
         }
     }
 
+    /// Tells children where the control socket is.
+    pub fn announce_socket(&mut self, path: Option<&Path>) {
+        self.socket = path.map(Path::to_path_buf);
+    }
+
     /// A variable of the environment that children get.
-    pub fn variable(&self, name: &str) -> Option<OsString> {
+    fn variable(&self, name: &str) -> Option<OsString> {
         if self.withheld.iter().any(|withheld| withheld == name) { None } else { std::env::var_os(name) }
     }
 
-    /// Where a path that was given to us is now: a relative one is meant from the directory that we were started in.
-    fn resolve(&self, path: &OsStr) -> PathBuf {
+    /// Where a program is that was named by its path: the child stands in the directory that we have left.
+    fn path_of(&self, program: &OsStr) -> PathBuf {
         let directory = self.working_directory.as_ref().map(|path| OsStr::from_bytes(path.to_bytes()));
-        Path::new(directory.unwrap_or_default()).join(path)
+        directory.map_or_else(PathBuf::new, PathBuf::from).join(program)
     }
-}
-
-/// A process that was forked and may not have reached its program yet.
-#[derive(Debug)]
-pub struct Started {
-    /// The process.
-    pub pid: Pid,
-    /// Tells how far it got.
-    pub progress: Progress,
 }
 
 /// The reading end of the pipe that a child's exec closes.
 #[derive(Debug)]
-pub struct Progress(File);
+pub struct ExecPipe(File);
 
-/// How far a child got.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reached {
-    /// It is still on its way.
-    Underway,
-    /// It executes its program.
-    Program,
-    /// It could not.
-    Failed(Failure),
-}
-
-/// What a child could not do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Failure {
-    /// What.
-    pub stage: Stage,
-    /// Why.
-    pub errno: Errno,
-}
-
-/// The stages of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// Making the process.
-    Fork,
-    /// Leading a session or a process group.
-    Group,
-    /// Executing the program.
-    Exec,
-}
-
-impl From<Failure> for Cause {
-    fn from(failure: Failure) -> Self {
-        match (failure.stage, failure.errno) {
-            (Stage::Fork | Stage::Group, _) => Self::NoProcess,
-            (Stage::Exec, Errno::ENOENT) => Self::NotFound,
-            (Stage::Exec, Errno::EACCES) => Self::Denied,
-            (Stage::Exec, _) => Self::NotExecutable,
-        }
-    }
-}
-
-impl Progress {
+impl ExecPipe {
     /// Looks how far the child is; never waits.
-    pub fn look(&mut self) -> Reached {
+    pub fn look(&mut self) -> ExecState {
         let mut report = [0_u8; REPORT_SIZE];
         match self.0.read(&mut report) {
-            Ok(0) => Reached::Program,
+            Ok(0) => ExecState::Done,
             Ok(_) => {
                 let [stage, errno @ ..] = report;
                 let stage = if stage == Stage::Group as u8 { Stage::Group } else { Stage::Exec };
-                Reached::Failed(Failure { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
+                ExecState::Failed(StartError { stage, errno: Errno::from_raw(i32::from_ne_bytes(errno)) })
             }
             Err(error) if [ErrorKind::WouldBlock, ErrorKind::Interrupted].contains(&error.kind()) => {
-                Reached::Underway
+                ExecState::Pending
             }
             // A pipe of our own has no other error; to go on is the better guess.
-            Err(_) => Reached::Program,
+            Err(_) => ExecState::Done,
         }
     }
 }
 
-impl AsFd for Progress {
+impl AsFd for ExecPipe {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
@@ -149,11 +108,15 @@ const REPORT_SIZE: usize = 1 + size_of::<c_int>();
 ///
 /// # Errors
 /// When there is no process to be had, or no descriptor; the caller ends the run with it.
-pub fn start_command(command: &CommandLine, placement: Placement, world: &World) -> Result<Started, Failure> {
+pub(super) fn start_command(
+    command: &CommandLine,
+    placement: Placement,
+    context: &ChildContext,
+) -> Result<Started<ExecPipe>, StartError> {
     let listen_pid = listen_pid_is_ours().then_some(b"LISTEN_PID=".as_slice());
-    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid, world))?;
+    let mut prepared = Prepared::new(command, Environment::of_ours(&[], listen_pid, context))?;
     prepared.placement = placement;
-    prepared.fork(world, Then::Exec)
+    prepared.fork(context, Then::Exec)
 }
 
 /// Starts a step that is a program: in a process group of its own, in the command's directory, with nothing on
@@ -161,25 +124,31 @@ pub fn start_command(command: &CommandLine, placement: Placement, world: &World)
 ///
 /// # Errors
 /// As [`start_command`]; the caller records the step as failed and goes on.
-pub fn start_step(
-    command: &CommandLine,
+pub(super) fn start_step(
+    work: &Work,
     variables: &[(&str, OsString)],
-    world: &World,
-) -> Result<Started, Failure> {
-    let mut prepared = Prepared::new(command, Environment::of_ours(variables, None, world))?;
-    prepared.is_step = true;
-    prepared.fork(world, Then::Exec)
-}
-
-/// Starts a built-in step: a process of its own that never executes anything.
-///
-/// # Errors
-/// As [`start_step`].
-pub fn start_builtin(work: &Builtin, world: &World) -> Result<Started, Failure> {
-    let nothing = CommandLine { program: OsString::new(), arguments: Vec::new() };
-    let mut prepared = Prepared::new(&nothing, Environment::of_ours(&[], None, world))?;
-    prepared.is_step = true;
-    prepared.fork(world, Then::Builtin(work))
+    context: &ChildContext,
+) -> Result<Started<ExecPipe>, StartError> {
+    let environment = Environment::of_ours(variables, None, context);
+    match work {
+        Work::Program(command) => {
+            let own =
+                |name: &str| variables.iter().find(|(own, _)| *own == name).map(|(_, value)| value.clone());
+            let command = command.expand(&|name| own(name).or_else(|| context.variable(name)));
+            let mut prepared = Prepared::new(&command, environment)?;
+            prepared.is_step = true;
+            prepared.fork(context, Then::Exec)
+        }
+        // The loop sends it itself.
+        Work::Signal(_) => Err(failure(Stage::Exec, Errno::EINVAL)),
+        // A process of its own that never executes anything.
+        Work::Builtin(work) => {
+            let nothing = CommandLine { program: OsString::new(), arguments: Vec::new() };
+            let mut prepared = Prepared::new(&nothing, environment)?;
+            prepared.is_step = true;
+            prepared.fork(context, Then::Builtin(work))
+        }
+    }
 }
 
 enum Then<'a> {
@@ -189,40 +158,17 @@ enum Then<'a> {
 
 /// Everything that the child needs, laid out before the fork.
 struct Prepared {
-    program: CString,
-    arguments: Pointers,
+    exec: Exec,
     environment: Environment,
     placement: Placement,
     is_step: bool,
     null: Option<OwnedFd>,
 }
 
-/// C strings and the array of pointers to them that exec takes.
-struct Pointers {
-    /// Keeps the strings in place.
-    _strings: Vec<CString>,
-    array: Vec<*const c_char>,
-}
-
-impl Pointers {
-    fn to(strings: Vec<CString>) -> Self {
-        let array = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Self { _strings: strings, array }
-    }
-}
-
 impl Prepared {
-    fn new(command: &CommandLine, environment: Environment) -> Result<Self, Failure> {
-        // A NUL cannot come from argv or a variable, so this is for completeness.
-        let c_string =
-            |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| failure(Stage::Exec, Errno::EINVAL));
-        let words: Vec<CString> = std::iter::once(&command.program)
-            .chain(&command.arguments)
-            .map(|word| c_string(word))
-            .collect::<Result<_, _>>()?;
+    fn new(command: &CommandLine, environment: Environment) -> Result<Self, StartError> {
         Ok(Self {
-            program: c_string(&command.program)?,
-            arguments: Pointers::to(words),
+            exec: Exec::new(command).map_err(|_| failure(Stage::Exec, Errno::EINVAL))?,
             environment,
             placement: Placement::NewGroup,
             is_step: false,
@@ -230,13 +176,15 @@ impl Prepared {
         })
     }
 
-    fn fork(mut self, world: &World, then: Then<'_>) -> Result<Started, Failure> {
+    fn fork(mut self, context: &ChildContext, then: Then<'_>) -> Result<Started<ExecPipe>, StartError> {
         let (read, write) =
             pipe2(OFlag::O_CLOEXEC | OFlag::O_NONBLOCK).map_err(|errno| failure(Stage::Fork, errno))?;
         let read = above_stdio(read.into_raw_fd()).map_err(|errno| failure(Stage::Fork, errno))?;
         let write = above_stdio(write.into_raw_fd()).map_err(|errno| failure(Stage::Fork, errno))?;
         if self.is_step {
-            self.null = File::open("/dev/null").ok().map(OwnedFd::from);
+            // Out of the way of 0, for dup2(2) of a descriptor to itself would leave it to be closed by the exec.
+            let null = File::open("/dev/null").map(|null| null.into_raw_fd());
+            self.null = null.ok().and_then(|null| above_stdio(null).ok());
         }
         // A copy of our memory rather than a loan until the exec, as vfork(2) and posix_spawn(3) give it: that would suspend
         // us for as long as a slow file system takes, deaf to signals and past any deadline, and before Linux 5.16 a
@@ -246,15 +194,15 @@ impl Prepared {
         let pid = unsafe { libc::fork() };
         match pid {
             -1 => Err(failure(Stage::Fork, Errno::last())),
-            0 => self.become_child(world, &then, write.as_raw_fd()),
-            pid => Ok(Started { pid: Pid::from_raw(pid), progress: Progress(File::from(read)) }),
+            0 => self.become_child(context, &then, write.as_raw_fd()),
+            pid => Ok(Started { pid: Pid::from_raw(pid), pipe: ExecPipe(File::from(read)) }),
         }
     }
 
     /// The child's side. Async-signal-safe up to the exec: no allocation, no lock, no log.
-    fn become_child(&mut self, world: &World, then: &Then<'_>, report: RawFd) -> ! {
+    fn become_child(&mut self, context: &ChildContext, then: &Then<'_>, report: RawFd) -> ! {
         let failed = match (self.is_step, self.placement) {
-            (true, _) => self.stand_as_step(world),
+            (true, _) => self.stand_as_step(context),
             (false, Placement::NewSession) => {
                 // SAFETY: it takes nothing.
                 let result = unsafe { libc::setsid() };
@@ -273,13 +221,13 @@ impl Prepared {
             (false, Placement::OurGroup) => 0,
         };
         if failed < 0 {
-            give_up(report, Stage::Group);
+            give_up(report, Stage::Group, Errno::last());
         }
-        if world.children_ignored {
+        if context.children_ignored {
             set_children_ignored(true);
         }
         self.environment.name_listener();
-        set_mask(world.mask);
+        set_mask(context.mask);
         match then {
             Then::Builtin(work) => {
                 // Ours and the command's descriptors are none of its business, and an open pipe of ours would keep
@@ -292,18 +240,15 @@ impl Prepared {
                 exit_now(c_int::from(status.code()))
             }
             Then::Exec => {
-                let (arguments, environment) = (self.arguments.array.as_ptr(), self.environment.as_ptr());
-                // execvp(3): PATH, and /bin/sh for a script without #!. The C library's does it without allocating.
-                // SAFETY: NUL-terminated strings in NUL-terminated arrays, alive until this returns.
-                unsafe { libc::execvpe(self.program.as_ptr(), arguments, environment) };
-                give_up(report, Stage::Exec)
+                let errno = self.exec.run(self.environment.as_ptr());
+                give_up(report, Stage::Exec, errno)
             }
         }
     }
 
-    fn stand_as_step(&self, world: &World) -> c_int {
+    fn stand_as_step(&self, context: &ChildContext) -> c_int {
         let result = lead_group();
-        if let Some(directory) = &world.working_directory {
+        if let Some(directory) = &context.working_directory {
             // We left it for the root; where it has gone meanwhile the root it is.
             // SAFETY: a NUL-terminated string.
             unsafe { libc::chdir(directory.as_ptr()) };
@@ -322,8 +267,8 @@ fn lead_group() -> c_int {
 }
 
 /// Tells the parent why, and ends. Async-signal-safe.
-fn give_up(report: RawFd, stage: Stage) -> ! {
-    let [a, b, c, d] = Errno::last_raw().to_ne_bytes();
+fn give_up(report: RawFd, stage: Stage, errno: Errno) -> ! {
+    let [a, b, c, d] = (errno as i32).to_ne_bytes();
     let bytes: [u8; REPORT_SIZE] = [stage as u8, a, b, c, d];
     // SAFETY: the pointer and the length are those of the array; so few bytes into an empty pipe never block.
     unsafe { libc::write(report, bytes.as_ptr().cast(), bytes.len()) };
@@ -336,8 +281,8 @@ fn exit_now(status: c_int) -> ! {
     unsafe { libc::_exit(status) }
 }
 
-fn failure(stage: Stage, errno: Errno) -> Failure {
-    Failure { stage, errno }
+fn failure(stage: Stage, errno: Errno) -> StartError {
+    StartError { stage, errno }
 }
 
 /// The environment of a child: ours, entry by entry, with some entries replaced, added or withheld.
@@ -355,15 +300,21 @@ struct Listener {
 }
 
 impl Environment {
-    fn of_ours(variables: &[(&str, OsString)], listener_prefix: Option<&[u8]>, world: &World) -> Self {
+    fn of_ours(
+        variables: &[(&str, OsString)],
+        listener_prefix: Option<&[u8]>,
+        context: &ChildContext,
+    ) -> Self {
+        let socket = context.socket.as_ref().map(|path| (control::VARIABLE, path.clone().into_os_string()));
+        let variables: Vec<(&str, OsString)> = variables.iter().cloned().chain(socket).collect();
         let added: Vec<CString> = variables
             .iter()
             .filter_map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()).ok())
             .collect();
         let replaced = |entry: &CStr| {
             let is = |prefix: &[u8]| entry.to_bytes().starts_with(prefix);
-            let mut names =
-                variables.iter().map(|(name, _)| *name).chain(world.withheld.iter().map(String::as_str));
+            let withheld = context.withheld.iter().map(String::as_str);
+            let mut names = variables.iter().map(|(name, _)| *name).chain(withheld);
             names.any(|name| is([name.as_bytes(), b"="].concat().as_slice()))
                 || listener_prefix.is_some_and(is)
         };
@@ -405,7 +356,7 @@ impl Environment {
 }
 
 /// The entries of our own environment.
-fn our_entries() -> impl Iterator<Item = &'static CStr> {
+pub(super) fn our_entries() -> impl Iterator<Item = &'static CStr> {
     // SAFETY: nothing in this program changes the environment.
     let mut next = unsafe { environ };
     std::iter::from_fn(move || {
@@ -429,15 +380,15 @@ fn listen_pid_is_ours() -> bool {
 }
 
 /// Says why a program could not be executed, with what is behind an error that names the wrong file.
-pub fn explain(program: &OsStr, failure: Failure, world: &World) -> String {
-    let Failure { stage, errno } = failure;
+pub(super) fn explain(program: &OsStr, error: StartError, context: &ChildContext) -> String {
+    let StartError { stage, errno } = error;
     match (stage, errno) {
         (Stage::Fork, _) => format!("no process for {program:?} could be made: {}", errno.desc()),
         (Stage::Group, _) => {
             format!("no session or process group for {program:?} could be made: {}", errno.desc())
         }
-        (Stage::Exec, Errno::ENOENT) => explain_not_found(program, world),
-        (Stage::Exec, Errno::EACCES) if world.resolve(program).is_dir() => {
+        (Stage::Exec, Errno::ENOENT) => explain_not_found(program, &context.path_of(program)),
+        (Stage::Exec, Errno::EACCES) if context.path_of(program).is_dir() => {
             format!("{program:?} is a directory")
         }
         (Stage::Exec, Errno::EACCES) => {
@@ -454,12 +405,12 @@ pub fn explain(program: &OsStr, failure: Failure, world: &World) -> String {
 
 /// exec says ENOENT of the program when it is a script's interpreter or a dynamic program's loader that is
 /// missing (execve(2), "ERRORS").
-fn explain_not_found(program: &OsStr, world: &World) -> String {
+fn explain_not_found(program: &OsStr, path: &Path) -> String {
     if !program.as_bytes().contains(&b'/') {
         return format!("{program:?} was not found in PATH: name it by its path, or set PATH");
     }
     let mut head = [0_u8; 256];
-    let length = match File::open(world.resolve(program)).and_then(|mut file| file.read(&mut head)) {
+    let length = match File::open(path).and_then(|mut file| file.read(&mut head)) {
         Ok(length) => length,
         Err(_) => return format!("{program:?} was not found"),
     };

@@ -14,10 +14,13 @@ use super::{LIMIT, TemporaryDirectory, Terminal, Timeline};
 
 /// The paths that a process would use for its control socket as PID 1 of a namespace of its own.
 fn sockets_of(init: i32) -> Vec<PathBuf> {
-    let namespace = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
-    match (namespace("self"), namespace(&init.to_string())) {
-        (Some(ours), Some(theirs)) if ours != theirs => ["/run", "/dev/shm", "/tmp"]
-            .map(|place| format!("{place}/grace-init.{theirs}.1.sock").into())
+    let namespace = |pid: &str, kind: &str| {
+        std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map(|file| file.ino()).ok()
+    };
+    let init = init.to_string();
+    match (namespace("self", "pid"), namespace(&init, "pid"), namespace(&init, "mnt")) {
+        (Some(ours), Some(pid), Some(mount)) if ours != pid => ["/run", "/dev/shm", "/tmp"]
+            .map(|place| format!("{place}/grace-init.{pid}.{mount}.1.sock").into())
             .into(),
         _ => Vec::new(),
     }

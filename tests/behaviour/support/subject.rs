@@ -22,6 +22,7 @@ pub enum Face {
     DumbInit,
     Tini,
     DockerInit,
+    Catatonit,
 }
 
 impl Face {
@@ -31,6 +32,7 @@ impl Face {
             Self::DumbInit => "dumb-init",
             Self::Tini => "tini",
             Self::DockerInit => "docker-init",
+            Self::Catatonit => "catatonit",
         }
     }
 }
@@ -54,6 +56,7 @@ impl Subject {
             "dumb-init" => Self::Peer(Face::DumbInit),
             "tini" | "tini-static" => Self::Peer(Face::Tini),
             "docker-init" => Self::Peer(Face::DockerInit),
+            "catatonit" => Self::Peer(Face::Catatonit),
             // Another build of ours.
             _ => Self::Ours,
         }
@@ -157,7 +160,7 @@ impl Stage {
     pub fn single_child(self) -> Self {
         match self.subject.face() {
             None | Some(Face::DumbInit) => self.options(["-c"]),
-            Some(Face::Tini | Face::DockerInit) => self,
+            Some(Face::Tini | Face::DockerInit | Face::Catatonit) => self,
         }
     }
 
@@ -165,7 +168,7 @@ impl Stage {
     pub fn group(self) -> Self {
         match self.subject.face() {
             None | Some(Face::DumbInit) => self,
-            Some(Face::Tini | Face::DockerInit) => self.options(["-g"]),
+            Some(Face::Tini | Face::DockerInit | Face::Catatonit) => self.options(["-g"]),
         }
     }
 
@@ -173,7 +176,8 @@ impl Stage {
     pub fn subreaper(self) -> Self {
         match self.subject.face() {
             Some(Face::Tini | Face::DockerInit) => self.options(["-s"]),
-            None | Some(Face::DumbInit) => self,
+            // catatonit always does.
+            None | Some(Face::DumbInit | Face::Catatonit) => self,
         }
     }
 
@@ -291,7 +295,8 @@ impl Stage {
         if !self.without_init {
             self.builder.arg(init).args(&self.options);
             // Without it tini takes the command's options for its own.
-            if matches!(self.subject.face(), Some(Face::Tini | Face::DockerInit)) && !self.command.is_empty()
+            if matches!(self.subject.face(), Some(Face::Tini | Face::DockerInit | Face::Catatonit))
+                && !self.command.is_empty()
             {
                 self.builder.arg("--");
             }

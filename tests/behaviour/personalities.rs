@@ -3,7 +3,7 @@
 
 use nix::libc::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
 
-use crate::support::Face::{DockerInit, DumbInit, Tini};
+use crate::support::Face::{Catatonit, DockerInit, DumbInit, Tini};
 use crate::support::Need::PidNamespace;
 use crate::support::process::{is_dead, send, state, wait_until};
 use crate::support::{LIMIT, Subject, behaviours};
@@ -275,5 +275,113 @@ behaviours! {
         let mut run = init.outside().subreaper().env("TINI_VERBOSITY", "0").shell("exit 0").start();
         run.exits_with(0);
         assert_eq!(run.timeline().text("stderr"), "");
+    }
+
+    [; DumbInit]
+    fn dumb_inits_rewrites_are_read_as_scanf_reads_them(init) {
+        for rule in ["15:2 ", " 15:2", "15:2\n", "15:2x", "15: 2", "+15:+2", "015:2", "15:2:3", "4294967311:2"] {
+            let (status, stdout, stderr) = outcome(init, &["-r", rule], Some("echo ran"));
+            assert_eq!((status, stdout.as_str()), (0, "ran\n"), "{rule:?}: {stderr}");
+        }
+        for rule in ["15 :2", "0x15:2", "99999999999999999999:1"] {
+            assert_eq!(outcome(init, &["-r", rule], Some("echo ran")).0, 1, "{rule:?}");
+        }
+    }
+
+    [; DumbInit]
+    fn dumb_init_cannot_execute_an_empty_word(init) {
+        assert_eq!(init.outside().command([""]).start().wait().code(), 2);
+        for words in [&[][..], &["--"]] {
+            assert_eq!(outcome(init, words, None).0, 1, "{words:?}");
+        }
+    }
+
+    [; Tini, DockerInit]
+    fn tini_looks_for_options_behind_the_program_and_takes_the_first_dashes_out(init) {
+        for (words, said) in [
+            (&["-s", "echo", "--", "-w", "a"][..], "-w a\n"),
+            (&["-s", "echo", "-w", "a"], "a\n"),
+            (&["echo", "a", "-s"], "a\n"),
+            (&["-s", "--", "echo", "--", "-w"], "-- -w\n"),
+        ] {
+            assert_eq!(outcome(init, words, None).1, said, "{words:?}");
+        }
+        let mut run = init.outside().env("POSIXLY_CORRECT", "1").options(["-s", "echo", "-w", "a"]).start();
+        run.exits_with(0);
+        assert_eq!(run.timeline().text("stdout"), "-w a\n");
+    }
+
+    [; Tini, DockerInit]
+    fn a_verbosity_that_is_no_number_keeps_tini_from_nothing(init) {
+        for value in ["abc", "", "2x", "-1"] {
+            init.outside().subreaper().env("TINI_VERBOSITY", value).shell("exit 3").start().exits_with(3);
+        }
+        let mut run = init.outside().subreaper().env("TINI_VERBOSITY", "abc").shell("exit 0").start();
+        run.exits_with(0);
+        assert_eq!(run.timeline().text("stderr"), "");
+    }
+
+    [; Tini, DockerInit]
+    fn tinis_parent_death_signals_are_full_names(init) {
+        for signal in ["SIGHUP", "SIGKILL", "SIGCHLD", "SIGSTOP", "SIGSYS", "SIGTTOU"] {
+            assert_eq!(outcome(init, &["-s", "-p", signal], Some("exit 3")).0, 3, "{signal}");
+        }
+        for signal in ["KILL", "9", "sigterm", "SIGRTMIN", "SIGCLD", "SIGIO", "SIGPWR", "SIGSTKFLT"] {
+            assert_eq!(outcome(init, &["-s", "-p", signal], Some("exit 3")).0, 1, "{signal}");
+        }
+    }
+
+    [; Tini, DockerInit]
+    fn wrong_usage_of_tini_shows_its_help(init) {
+        for words in [&["--help"][..], &["-x", "true"], &["--version", "true"], &[]] {
+            let (status, stdout, stderr) = outcome(init, words, None);
+            assert_eq!((status, stdout.as_str()), (1, ""), "{words:?}");
+            for option in ["Usage", "-s", "-p", "-e", "-g", "-w", "-v", "-l"] {
+                assert!(stderr.contains(option), "{words:?} names no {option}: {stderr}");
+            }
+        }
+    }
+
+    [; Tini]
+    fn tini_cannot_find_an_empty_word(init) {
+        assert_eq!(init.outside().subreaper().command([""]).start().wait().code(), 127);
+    }
+
+    [; Tini, DockerInit]
+    fn tinis_version_begins_as_dockerd_wants_it(init) {
+        let (status, stdout, _) = outcome(init, &["--version"], None);
+        assert!(status == 0 && stdout.starts_with("tini version "), "{stdout}");
+    }
+
+    [; Catatonit]
+    fn catatonits_version_begins_as_dockerd_wants_it(init) {
+        for option in ["-V", "--version"] {
+            let (status, stdout, _) = outcome(init, &[option], None);
+            assert!(status == 0 && stdout.starts_with("tini version "), "{option}: {stdout}");
+        }
+    }
+
+    [PidNamespace; Catatonit]
+    fn catatonit_pauses_until_a_term_or_an_int(init) {
+        for signal in [SIGTERM, SIGINT] {
+            let mut run = init.as_pid_one().options(["-P"]).start();
+            wait_until("it sleeps", LIMIT, || state(run.pid()) == Some('S'));
+            for other in [SIGHUP, SIGUSR1, SIGQUIT] {
+                run.signal(other);
+            }
+            run.signal(signal);
+            run.exits_with(0);
+        }
+    }
+
+    [; Catatonit]
+    fn catatonit_runs_a_command_and_adopts_its_orphans(init) {
+        assert_eq!(outcome(init, &[], Some("exit 5")).0, 5);
+        assert_eq!(outcome(init, &["-g", "sh", "-c"], None).0, 1);
+        let run = init.outside().shell("($reporter --name orphan &); exec $reporter --name main").start();
+        run.wait_for("orphan ready");
+        wait_until("the init has two children", LIMIT, || {
+            crate::support::process::children(run.pid()).len() == 2
+        });
     }
 }

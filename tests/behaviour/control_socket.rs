@@ -123,7 +123,7 @@ behaviours! {
     [PidNamespace, Root, Program("nsenter")]
     fn a_hook_needs_no_options_and_returns_when_drain_and_chain_are_over(init) {
         let mut run = service(init, &["--drain", "100ms", "--pre-stop", "echo step"]);
-        assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["pre-stop"]), (Some(0), String::new()));
         run.signal(SIGTERM);
         run.exits_with(0);
         run.timeline().assert_order(["step", "stopping", "init over"]);
@@ -134,15 +134,15 @@ behaviours! {
     [PidNamespace, Root, Program("nsenter")]
     fn a_hook_whose_step_failed_says_so_by_its_status(init) {
         let run = service(init, &["--pre-stop", "false"]);
-        assert_eq!(ask(&run, &["stop"]).0, Some(1));
+        assert_eq!(ask(&run, &["pre-stop"]).0, Some(1));
         let run = service(init, &["--pre-stop", "sleep 9", "--pre-stop-timeout", "50ms"]);
-        assert_eq!(ask(&run, &["stop"]).0, Some(1));
+        assert_eq!(ask(&run, &["pre-stop"]).0, Some(1));
     }
 
     [PidNamespace, Root, Program("nsenter")]
     fn a_hook_that_runs_twice_joins_the_first_and_both_end_well(init) {
         let mut run = service(init, &["--drain", "300ms", "--pre-stop", "echo step"]);
-        let hooks = [begin(&run, &["stop"]), begin(&run, &["stop"]), begin(&run, &["stop", "--until", "stopped"])];
+        let hooks = [begin(&run, &["pre-stop"]), begin(&run, &["pre-stop"]), begin(&run, &["stop", "--until", "stopped"])];
         for hook in hooks {
             assert_eq!(end(hook), (Some(0), String::new()));
         }
@@ -164,7 +164,7 @@ behaviours! {
         for _ in 0..10 {
             let mut run = init.as_pid_one().options(["--drain", "10s"]).shell("echo up; exec sleep 60").start();
             is_up(&run);
-            let hook = begin(&run, &["stop"]);
+            let hook = begin(&run, &["pre-stop"]);
             wait_until("the drain has begun", LIMIT, || ask(&run, &["status"]).1.contains("drain"));
             send(run.child(), SIGTERM);
             assert_eq!(end(hook), (Some(0), String::new()));
@@ -183,12 +183,12 @@ behaviours! {
 
     []
     fn a_client_without_an_init_says_so(_init) {
-        for words in [&["stop"][..], &["status"], &["ready"], &["stop", "--pid", "4194303"]] {
+        for words in [&["stop"][..], &["pre-stop"], &["cancel"], &["status"], &["ready"], &["stop", "--pid", "4194303"]] {
             let (status, text) = said(&Command::new(ours()).args(words).output().unwrap());
             assert_eq!(status, Some(127), "{words:?}: {text}");
             assert!(text.contains("--pid"), "{text}");
         }
-        for words in [&["stop", "--until", "later"][..], &["stop", "now"], &["ready", "--json"], &["status", "--pid", "-1"]] {
+        for words in [&["stop", "--until", "later"][..], &["stop", "now"], &["ready", "--json"], &["pre-stop", "--timeout", "3s"], &["status", "--pid", "-1"]] {
             let (status, text) = said(&Command::new(ours()).args(words).output().unwrap());
             assert_eq!(status, Some(125), "{words:?}: {text}");
         }
@@ -230,12 +230,12 @@ behaviours! {
         for round in 0..200 {
             let mut run = service(init, &["--drain", "60ms", "--pre-stop", "echo step"]);
             let hook = if round % 2 == 0 {
-                let hook = begin(&run, &["stop"]);
+                let hook = begin(&run, &["pre-stop"]);
                 run.signal(SIGTERM);
                 hook
             } else {
                 run.signal(SIGTERM);
-                begin(&run, &["stop"])
+                begin(&run, &["pre-stop"])
             };
             let (status, text) = end(hook);
             run.exits_with(0);
@@ -313,13 +313,13 @@ behaviours! {
         let mut run = service_of_nobody(init, &copy, &["--control", place]);
         let socket = std::fs::read_dir(directory.path()).unwrap().next().unwrap().unwrap().path();
         let ask = |user: u32, word: &str| ask_as(user, &run, &copy, &[word, "--control", place]);
-        assert_eq!(ask(1_234, "stop").0, Some(125));
+        assert_eq!(ask(1_234, "pre-stop").0, Some(125));
         // Even where the mode of the file is opened.
         std::fs::set_permissions(&socket, PermissionsExt::from_mode(0o777)).unwrap();
-        let (status, text) = ask(1_234, "stop");
+        let (status, text) = ask(1_234, "pre-stop");
         assert_eq!(status, Some(125), "{text}");
         assert_eq!(ask(0, "ready"), (Some(0), String::new()));
-        assert_eq!(ask(NOBODY, "stop"), (Some(0), String::new()));
+        assert_eq!(ask(NOBODY, "pre-stop"), (Some(0), String::new()));
         run.exits_with(0);
     }
 
@@ -328,7 +328,7 @@ behaviours! {
         let program = TemporaryDirectory::new();
         let copy = copy_for_all(&program);
         let mut run = service_of_nobody(init, &copy, &[]);
-        assert_eq!(ask_as(NOBODY, &run, &copy, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask_as(NOBODY, &run, &copy, &["pre-stop"]), (Some(0), String::new()));
         run.exits_with(0);
     }
 
@@ -391,7 +391,7 @@ time.sleep(60)
         let mut run = service(init, &[]);
         let mut silent = silent_clients(&run, 16);
         assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
-        assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["pre-stop"]), (Some(0), String::new()));
         run.exits_with(0);
         let _ = silent.kill();
         let _ = silent.wait();
@@ -404,7 +404,7 @@ time.sleep(60)
         is_up(&run);
         assert!(!socket(&run).starts_with("/tmp"));
         assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
-        assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["pre-stop"]), (Some(0), String::new()));
         run.exits_with(0);
     }
 
@@ -412,7 +412,7 @@ time.sleep(60)
     fn two_containers_that_share_the_places_do_not_meet(init) {
         let (mut one, two) = (service(init, &[]), service(init, &[]));
         assert_ne!(socket(&one), socket(&two));
-        assert_eq!(ask(&one, &["stop"]), (Some(0), String::new()));
+        assert_eq!(ask(&one, &["pre-stop"]), (Some(0), String::new()));
         one.exits_with(0);
         assert_eq!(ask(&two, &["ready"]), (Some(0), String::new()));
     }

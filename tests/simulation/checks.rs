@@ -1,0 +1,424 @@
+//! What must hold in every life.
+
+use std::time::Duration;
+
+use grace_init::outcome::{ExitStatus, Outcome};
+use grace_init::plan::{Leftovers, Plan, RelayTo};
+use grace_init::shutdown::{Chain, History, Phase, StepEnd};
+use grace_init::signal::Signal;
+
+use crate::kernel::{Id, Owner, Parent, Process, State};
+use crate::scenario::{Asks, From, Leaves, MILLI, Micros, Proc, SECOND};
+use crate::system::Sim;
+
+/// A life that has been lived.
+pub struct Life<'a> {
+    pub plan: &'a Plan,
+    pub sim: &'a Sim,
+    pub history: &'a History,
+    /// `None` when only the orchestrator's SIGKILL ended it.
+    pub status: Option<ExitStatus>,
+}
+
+fn micros(duration: Duration) -> Micros {
+    duration.as_micros() as Micros
+}
+
+impl Life<'_> {
+    /// All that went wrong.
+    pub fn judge(&self) -> Vec<String> {
+        let mut wrong = self.sim.kernel.violations.clone();
+        if self.sim.starts.first().is_none_or(|start| start.id.is_none()) {
+            return wrong;
+        }
+        let Some(status) = self.status else {
+            if self.plan.shutdown.grace.is_some() {
+                wrong.push("it never left".to_owned());
+            }
+            return wrong;
+        };
+        self.steps_in_order(&mut wrong);
+        self.steps_as_told(&mut wrong);
+        self.nobody_killed_too_early(&mut wrong);
+        self.everybody_told(&mut wrong);
+        self.nobody_left_behind(&mut wrong);
+        self.overdue_steps_end_whole(&mut wrong);
+        self.right_status(status, &mut wrong);
+        self.in_time(&mut wrong);
+        self.at_once(&mut wrong);
+        self.killed_as_told(&mut wrong);
+        self.stop_signal_once(&mut wrong);
+        wrong
+    }
+
+    /// What lateness is no fault: the calls' own time, and that we were kept from running.
+    fn slack(&self) -> Micros {
+        let processes = self.sim.kernel.processes.len() as Micros;
+        30 * MILLI + self.sim.scenario.call_takes * (60 + 12 * processes) + self.sim.suspended
+    }
+
+    fn left(&self) -> Micros {
+        self.sim.kernel.now
+    }
+
+    fn requested(&self) -> Option<Micros> {
+        self.history.trigger.map(|trigger| micros(trigger.at.since_start()))
+    }
+
+    fn main_ended(&self) -> Option<Micros> {
+        self.history.main.map(|main| micros(main.at.since_start()))
+    }
+
+    fn began(&self, phase: Phase) -> Option<Micros> {
+        self.history
+            .spans
+            .iter()
+            .find(|span| span.phase == phase)
+            .map(|span| micros(span.began.since_start()))
+    }
+
+    fn hurried(&self) -> bool {
+        self.sim.told.iter().filter(|(_, signal, _)| *signal == Signal::INT).count() >= 2
+    }
+
+    fn ours(&self) -> impl Iterator<Item = (Id, &Process)> {
+        let all = self.sim.kernel.processes.iter().enumerate();
+        all.filter(|(_, process)| process.owner != Owner::Stranger)
+    }
+
+    fn main(&self) -> &Process {
+        let id = self.sim.starts.first().and_then(|start| start.id).unwrap();
+        &self.sim.kernel.processes[id]
+    }
+
+    fn killed_at(process: &Process) -> Option<Micros> {
+        process
+            .got
+            .iter()
+            .find(|(_, signal, by_us)| *signal == Signal::KILL && *by_us)
+            .map(|(when, _, _)| *when)
+    }
+
+    fn told_at(process: &Process) -> Option<Micros> {
+        process
+            .got
+            .iter()
+            .find(|(_, signal, by_us)| *by_us && *signal != Signal::KILL && *signal != Signal::CONT)
+            .map(|(when, _, _)| *when)
+    }
+
+    fn steps_in_order(&self, wrong: &mut Vec<String>) {
+        let mut last = (0_u8, None);
+        for start in &self.sim.starts[1..] {
+            let Owner::Step(chain, index) = start.owner else { continue };
+            if (chain, Some(index)) <= last {
+                wrong.push(format!("{:?} started after {last:?}", start.owner));
+            }
+            last = (chain, Some(index));
+        }
+        for chain in [Chain::PreStop, Chain::PostStop] {
+            let began: Vec<usize> = self.history.steps_of(chain).map(|record| record.id.index).collect();
+            if began.windows(2).any(|pair| pair[0] >= pair[1]) {
+                wrong.push(format!("{chain:?} recorded as {began:?}"));
+            }
+        }
+    }
+
+    fn steps_as_told(&self, wrong: &mut Vec<String>) {
+        for start in &self.sim.starts[1..] {
+            let Owner::Step(chain, index) = start.owner else { continue };
+            let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
+            let Some(record) = self.history.steps_of(chain).find(|record| record.id.index == index) else {
+                wrong.push(format!("{:?} was started and is not in the history", start.owner));
+                continue;
+            };
+            let process = start.id.map(|id| &self.sim.kernel.processes[id]);
+            let fits = match &record.end {
+                None => self.began(Phase::Done).is_none(),
+                Some(StepEnd::NotStarted(_)) => process.is_none_or(|process| process.program.exec_fails),
+                Some(StepEnd::Ended(outcome)) => {
+                    process.is_some_and(|process| process.outcome() == Some(*outcome))
+                }
+                Some(StepEnd::Overdue | StepEnd::Cut) => true,
+                Some(StepEnd::Skipped) => false,
+            };
+            if !fits {
+                wrong.push(format!("{:?} is said to have ended as {:?}", start.owner, record.end));
+            }
+            // Its time is up at the end of the chain's, at its own bound, or when the whole is over.
+            if record.end == Some(StepEnd::Overdue)
+                && chain == Chain::PreStop
+                && let Some(requested) = self.requested()
+            {
+                let ended = micros(record.ended.unwrap().since_start());
+                let chain_end = self.plan.shutdown.budget().map(|budget| {
+                    requested + micros(budget) - micros(self.plan.shutdown.stop_window).min(micros(budget))
+                });
+                let bound = self
+                    .plan
+                    .shutdown
+                    .step_timeout
+                    .map(|bound| micros(record.began.since_start()) + micros(bound));
+                let allowed = [chain_end, bound].into_iter().flatten().min();
+                if !self.hurried() && allowed.is_some_and(|allowed| ended < allowed) {
+                    wrong
+                        .push(format!("{:?} was overdue at {ended}, allowed until {allowed:?}", start.owner));
+                }
+            }
+        }
+        let chain_ran = self.requested().is_some_and(|requested| {
+            self.main_ended().is_none_or(|ended| ended > requested)
+                && self.began(Phase::Stopping).or(self.began(Phase::Leftovers)).is_some()
+        });
+        if chain_ran {
+            let recorded = self.history.steps_of(Chain::PreStop).count();
+            if recorded != self.sim.scenario.pre_stop.len() {
+                wrong.push(format!("{recorded} pre-stop steps are in the history"));
+            }
+        }
+    }
+
+    /// When SIGKILL may come to this process.
+    fn kill_is_due(&self, process: &Process, when: Micros) -> bool {
+        if let Owner::Step(chain, index) = process.owner {
+            let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
+            let record = self.history.steps_of(chain).find(|record| record.id.index == index);
+            let ended = record.and_then(|record| record.ended).map(|ended| micros(ended.since_start()));
+            let overdue = record.is_some_and(|record| record.end == Some(StepEnd::Overdue));
+            if overdue && ended.is_some_and(|ended| when >= ended + 500 * MILLI) {
+                return true;
+            }
+            // What a post-stop step leaves behind has no time of its own.
+            if chain == Chain::PostStop && ended.is_some_and(|ended| when >= ended) {
+                return true;
+            }
+        }
+        if self.began(Phase::PostStop).is_some_and(|began| when >= began) {
+            return true;
+        }
+        let Some(killing) = self.began(Phase::Killing) else { return false };
+        let deadline = match (self.requested(), self.plan.shutdown.budget()) {
+            (Some(requested), Some(budget)) => Some(requested + micros(budget)),
+            (Some(_), None) | (None, _) => None,
+        };
+        let leftovers = match (self.main_ended(), self.plan.shutdown.leftovers) {
+            (Some(ended), Leftovers::Wait(Some(wait)))
+                if self.requested().is_none_or(|asked| asked >= ended) =>
+            {
+                Some(ended + micros(wait))
+            }
+            _ => None,
+        };
+        let due = [deadline, leftovers].into_iter().flatten().min();
+        when >= killing && (self.hurried() || due.is_some_and(|due| killing >= due))
+    }
+
+    fn nobody_killed_too_early(&self, wrong: &mut Vec<String>) {
+        for (id, process) in self.ours() {
+            if let Some(when) = Self::killed_at(process)
+                && !self.kill_is_due(process, when)
+            {
+                wrong.push(format!("SIGKILL to p{id} {:?} at {when}, before its moment", process.owner));
+            }
+        }
+    }
+
+    /// Whoever is killed in the end was asked to end before.
+    fn everybody_told(&self, wrong: &mut Vec<String>) {
+        let slack = self.slack();
+        let gone_by = |process: &Process, when: Micros| {
+            [process.died, Self::killed_at(process)].into_iter().flatten().any(|gone| gone <= when)
+        };
+        let can_be_told = |process: &Process| {
+            !process.program.other_user
+                // Below one that is hidden nobody is found.
+                && (self.sim.scenario.proc == Proc::Full || self.sim.scenario.pid_1)
+        };
+        if let Some(began) = self.began(Phase::Leftovers) {
+            for (id, process) in self.ours() {
+                let leftover = process.born + slack < began && !gone_by(process, began + slack);
+                // What the group forked since it had SIGTERM is its own way of ending.
+                let way_of_ending = process.owner == Owner::Command
+                    && self.history.stop_signals.last() == Some(&Signal::TERM)
+                    && self.began(Phase::Stopping).is_some_and(|stopping| process.born >= stopping);
+                let told = way_of_ending || Self::told_at(process).is_some_and(|told| told <= began + slack);
+                if leftover && can_be_told(process) && !told && self.left() > began + slack {
+                    wrong.push(format!("p{id} {:?} was left over and not told to end", process.owner));
+                }
+            }
+        }
+        if let Some(began) = self.began(Phase::Stopping)
+            && self.plan.relay == RelayTo::Group
+            && !self.history.stop_signals.is_empty()
+        {
+            let main = self.main();
+            for (id, process) in self.ours() {
+                let member = process.group == main.pid && process.owner == Owner::Command;
+                let there = process.born + slack < began && !gone_by(process, began + slack);
+                if member
+                    && there
+                    && can_be_told(process)
+                    && Self::told_at(process).is_none()
+                    && !gone_by(main, began)
+                {
+                    wrong.push(format!("p{id} is in the command's group and had no stop signal"));
+                }
+            }
+        }
+    }
+
+    fn nobody_left_behind(&self, wrong: &mut Vec<String>) {
+        let reserve = micros(self.plan.shutdown.reserve);
+        let used_from = |end_of_grace: Micros| self.left() + self.slack() + reserve / 8 >= end_of_grace;
+        let grace = self.plan.shutdown.grace.map(micros);
+        let reserve_used = self.requested().zip(grace).is_some_and(|(asked, grace)| used_from(asked + grace))
+            || self.began(Phase::Killing).is_some_and(|began| used_from(began + reserve))
+            || self.hurried();
+        for (id, process) in self.ours().filter(|(_, process)| process.is_alive()) {
+            // Who cannot be seen cannot be told from strangers.
+            if self.sim.scenario.proc != Proc::Full && !self.sim.scenario.pid_1 {
+                continue;
+            }
+            let out_of_reach = process.program.other_user || process.program.dies_late > 0;
+            if process.program.dies_late > 0
+                && Self::killed_at(process).is_some()
+                && self.began(Phase::PostStop).is_some()
+            {
+                continue;
+            }
+            let last_pass = Self::killed_at(process).is_some() || self.sim.scenario.pid_1;
+            // What was forked in the very end, between the last look and the last SIGKILL.
+            let too_young = process.born + self.slack() > self.left();
+            if too_young && self.sim.scenario.pid_1 && self.began(Phase::PostStop).is_some() {
+                continue;
+            }
+            if !(reserve_used && (out_of_reach || last_pass || too_young)) {
+                wrong.push(format!("p{id} {:?} is alive and we have left", process.owner));
+            }
+        }
+    }
+
+    /// Half a second after a step was told to end, nothing of it is left.
+    fn overdue_steps_end_whole(&self, wrong: &mut Vec<String>) {
+        if self.sim.scenario.proc != Proc::Full {
+            return;
+        }
+        for record in &self.history.steps {
+            let (Some(StepEnd::Overdue), Some(ended), Chain::PreStop) =
+                (&record.end, record.ended, record.id.chain)
+            else {
+                continue;
+            };
+            let ended = micros(ended.since_start());
+            let by = ended + 500 * MILLI + self.slack();
+            for (id, process) in self.ours() {
+                let of_it = process.owner == Owner::Step(0, record.id.index);
+                let after = process.born > ended + 500 * MILLI || process.program.dies_late > 0;
+                let there = process.died.unwrap_or(self.left()) > by;
+                if of_it && there && !after && !process.program.other_user {
+                    wrong.push(format!("p{id} of overdue step {} is there at {by}", record.id.index));
+                }
+            }
+        }
+    }
+
+    fn right_status(&self, status: ExitStatus, wrong: &mut Vec<String>) {
+        let main = self.main();
+        if main.program.exec_fails
+            && !main.got.iter().any(|(_, signal, by_us)| *by_us && *signal == Signal::KILL)
+        {
+            if status != ExitStatus::NOT_FOUND {
+                wrong.push(format!("exit status {status} of a command that was not found"));
+            }
+            return;
+        }
+        let expected = match main.state {
+            State::Gone(outcome) => self.plan.zero_codes.apply(outcome.status()),
+            State::Zombie(_) | State::Starting | State::Runs => ExitStatus::KILLED,
+        };
+        // Kept from running past the end of its time, it has none left to hear how the command ended.
+        let too_late =
+            self.sim.suspended > 0 && status == ExitStatus::KILLED && self.began(Phase::Killing).is_some();
+        if status != expected && !too_late {
+            wrong.push(format!("exit status {status}, and the command's is {expected}"));
+        }
+    }
+
+    fn in_time(&self, wrong: &mut Vec<String>) {
+        let (Some(requested), Some(grace)) = (self.requested(), self.plan.shutdown.grace) else { return };
+        let end = requested + micros(grace) + self.slack();
+        if self.left() > end {
+            wrong.push(format!("left at {}, the grace ended at {}", self.left(), requested + micros(grace)));
+        }
+    }
+
+    fn at_once(&self, wrong: &mut Vec<String>) {
+        let last = self.ours().map(|(_, process)| process.died.unwrap_or(Micros::MAX)).max();
+        let clients = self.sim.wires.iter().any(|(asks, leaves, _)| {
+            *leaves != Leaves::Answered && [Asks::StopUntilPrepared, Asks::StopUntilStopped].contains(asks)
+        });
+        let patience = if clients { SECOND } else { 0 };
+        if let Some(last) = last
+            && last != Micros::MAX
+            && self.left() > last + patience + self.slack()
+        {
+            wrong.push(format!("the last process ended at {last}, and we left at {}", self.left()));
+        }
+    }
+
+    /// The history names those that our SIGKILL ended, and nobody else.
+    fn killed_as_told(&self, wrong: &mut Vec<String>) {
+        let by_kill = |process: &Process| {
+            process.outcome() == Some(Outcome::Killed(Signal::KILL)) && Self::killed_at(process).is_some()
+        };
+        let killed: Vec<Id> = self.ours().filter(|(_, process)| by_kill(process)).map(|(id, _)| id).collect();
+        let told = self.history.killed.count();
+        let exact = self.sim.scenario.proc == Proc::Full
+            && self.ours().all(|(_, process)| process.program.dies_late == 0);
+        // What the kernel ends because we killed another (an orphaned group's SIGHUP) may be counted, for nobody but its own
+        // parent is told how it ended.
+        let in_the_pass = |process: &Process| {
+            self.sim.sent.iter().any(|sent| {
+                sent.signal == Signal::KILL
+                    && process.died.is_none_or(|died| died + self.slack() >= sent.when)
+            })
+        };
+        if told > self.ours().filter(|(_, process)| in_the_pass(process)).count() {
+            wrong.push(format!("{told} are said to be killed, and {killed:?} were"));
+        }
+        if exact
+            && told == 0
+            && !killed.is_empty()
+            && self.ours().any(|(id, process)| {
+                killed.contains(&id) && process.born + self.slack() < Self::killed_at(process).unwrap()
+            })
+        {
+            wrong.push(format!("nobody is said to be killed, and {killed:?} were"));
+        }
+        let text = self.history.killed.to_string();
+        for name in text.split([' ', ',']).filter_map(|word| word.strip_prefix('p')?.split_once('(')) {
+            let id: Id = name.0.parse().unwrap();
+            let process = &self.sim.kernel.processes[id];
+            let parent_is_us = process.parent == Some(Parent::Init);
+            let by_itself = process.outcome().is_some_and(|outcome| outcome != Outcome::Killed(Signal::KILL));
+            if by_itself && (parent_is_us || !in_the_pass(process)) {
+                wrong.push(format!("p{id} is said to be killed, and it {}", process.outcome().unwrap()));
+            }
+        }
+    }
+
+    fn stop_signal_once(&self, wrong: &mut Vec<String>) {
+        let main = self.main();
+        let relayed: usize = self
+            .sim
+            .told
+            .iter()
+            .filter(|(_, signal, from)| *signal != Signal::TERM && *from != From::Terminal)
+            .count();
+        let terms = main.got.iter().filter(|(_, signal, by_us)| *by_us && *signal == Signal::TERM).count();
+        let rungs = self.history.stop_signals.iter().filter(|signal| **signal == Signal::TERM).count();
+        if terms > rungs.max(1) {
+            wrong.push(format!("the command had {terms} SIGTERM, {rungs} rungs, {relayed} others"));
+        }
+    }
+}
