@@ -10,7 +10,7 @@ use super::run_loop::{Init, MAX_REAPED_PER_TURN, is_pid_1};
 use super::steps;
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Placement, RelayTo};
-use crate::shutdown::{Action, Chain, Event, Phase, Received, StepEnd, StepId};
+use crate::shutdown::{Action, Chain, Event, Phase, Received, StepEnd, StepId, Victim};
 use crate::signal::{Queued, Sender, Signal};
 use crate::system::{Descendant, Descendants, Reaped, System, Target};
 
@@ -41,7 +41,7 @@ impl<S: System> Init<S> {
                 Action::TermStep(id) => self.steps.term(id, &mut self.system),
                 Action::KillStep(id) => {
                     for process in self.steps.kill(id, &mut self.system) {
-                        self.kill(&process, false);
+                        self.kill(&process, false, Victim::Step(id));
                     }
                 }
                 Action::LastToGroup(signal) => {
@@ -218,7 +218,8 @@ impl<S: System> Init<S> {
         }
         let before = self.killed.len();
         for process in found.iter().flat_map(Descendants::iter) {
-            self.kill(process, groups.contains(&process.group));
+            let victim = if process.pid == self.main.pid { Victim::Command } else { Victim::Other };
+            self.kill(process, groups.contains(&process.group), victim);
         }
         self.killed.len() > before
     }
@@ -235,11 +236,11 @@ impl<S: System> Init<S> {
     }
 
     /// SIGKILL to one process, whose group had it just now or not: one that has gone since then was ended by that.
-    fn kill(&mut self, process: &Descendant, group_had_it: bool) {
+    fn kill(&mut self, process: &Descendant, group_had_it: bool, victim: Victim) {
         match self.system.send(Target::Process(process.pid), Signal::KILL) {
             Err(Errno::ESRCH) if !group_had_it => {}
             Ok(()) | Err(Errno::ESRCH) => {
-                self.killed.insert((process.pid, process.started), *process);
+                self.killed.entry((process.pid, process.started)).or_insert((*process, victim));
             }
             Err(errno) => warn!(pid = process.pid.as_raw(), %errno, "cannot kill a process"),
         }
@@ -265,8 +266,8 @@ impl<S: System> Init<S> {
 
     /// Tells the machine who was killed, once it is known.
     fn remember_killed(&mut self) {
-        for process in std::mem::take(&mut self.killed).into_values() {
-            self.machine.killed(process.to_string());
+        for (process, victim) in std::mem::take(&mut self.killed).into_values() {
+            self.machine.killed(process.to_string(), victim);
         }
     }
 }

@@ -141,7 +141,7 @@ impl Life<'_> {
                 Some(StepEnd::Ended(outcome)) => {
                     process.is_some_and(|process| process.outcome() == Some(*outcome))
                 }
-                Some(StepEnd::Overdue) => true,
+                Some(StepEnd::Overdue | StepEnd::Cut) => true,
                 Some(StepEnd::Skipped) => false,
             };
             if !fits {
