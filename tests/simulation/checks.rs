@@ -32,7 +32,7 @@ impl Life<'_> {
             return wrong;
         }
         let Some(status) = self.status else {
-            if self.plan.shutdown.grace.is_some() {
+            if self.plan.shutdown.grace.is_some() && !self.plan.shutdown.grace_source.is_guess() {
                 wrong.push("it never left".to_owned());
             }
             return wrong;
@@ -184,7 +184,8 @@ impl Life<'_> {
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
             let record = self.history.steps_of(chain).find(|record| record.id.index == index);
             let ended = record.and_then(|record| record.ended).map(|ended| micros(ended.since_start()));
-            let overdue = record.is_some_and(|record| record.end == Some(StepEnd::Overdue));
+            let overdue =
+                record.is_some_and(|record| matches!(record.end, Some(StepEnd::Overdue | StepEnd::Cut)));
             if overdue && ended.is_some_and(|ended| when >= ended + 500 * MILLI) {
                 return true;
             }
@@ -304,7 +305,7 @@ impl Life<'_> {
             return;
         }
         for record in &self.history.steps {
-            let (Some(StepEnd::Overdue), Some(ended), Chain::PreStop) =
+            let (Some(StepEnd::Overdue | StepEnd::Cut), Some(ended), Chain::PreStop) =
                 (&record.end, record.ended, record.id.chain)
             else {
                 continue;
@@ -346,7 +347,17 @@ impl Life<'_> {
 
     fn in_time(&self, wrong: &mut Vec<String>) {
         let (Some(requested), Some(grace)) = (self.requested(), self.plan.shutdown.grace) else { return };
-        let end = requested + micros(grace) + self.slack();
+        // A guess ends nothing but leftovers, and those of a command that outlived it have a grace of their own.
+        if self.plan.shutdown.grace_source.is_guess() {
+            return;
+        }
+        // What was frozen over its deadline has the stop window once more.
+        let again = if self.sim.suspended >= SECOND {
+            micros(self.plan.shutdown.stop_window + self.plan.shutdown.reserve)
+        } else {
+            0
+        };
+        let end = requested + micros(grace) + again + self.slack();
         if self.left() > end {
             wrong.push(format!("left at {}, the grace ended at {}", self.left(), requested + micros(grace)));
         }
