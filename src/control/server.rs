@@ -47,6 +47,8 @@ pub struct Clients<S: System> {
 struct Connected<C> {
     client: C,
     session: Session,
+    /// It could have said something, but what came with the connection is read on the turn after.
+    was_read: bool,
     /// It has its last block.
     answered: bool,
 }
@@ -159,28 +161,47 @@ impl<S: System> Clients<S> {
                 Ok(Some(client)) => client,
                 Ok(None) => break,
                 Err(error) => {
-                    if self.drop_a_silent_client() {
-                        continue;
+                    match self.make_room() {
+                        Room::Made => continue,
+                        Room::Later => break,
+                        Room::None => {}
                     }
                     warn!(%error, clients = self.connected.len(), "cannot accept a client of the control socket; trying again");
                     self.accept_again = Some(now.after(ACCEPT_RETRY_INTERVAL));
                     break;
                 }
             };
-            let mut connected = Connected { client, session: Session::default(), answered: false };
-            if self.connected.len() >= room && !self.drop_a_silent_client() {
-                debug!(clients = self.connected.len(), "too many clients of the control socket");
-                connected.refuse(format!("{room} clients are connected already; try again later"));
-                continue;
+            let mut connected =
+                Connected { client, session: Session::default(), was_read: false, answered: false };
+            let room = if self.connected.len() < room { Room::Made } else { self.make_room() };
+            match room {
+                Room::Made => self.connected.push(connected),
+                Room::Later => {
+                    self.connected.push(connected);
+                    break;
+                }
+                Room::None => {
+                    let clients = self.connected.len();
+                    debug!(clients, "too many clients of the control socket");
+                    connected.refuse(format!("{clients} clients are connected already; try again later"));
+                }
             }
-            self.connected.push(connected);
         }
         self.listener = Some(listener);
     }
 
-    fn drop_a_silent_client(&mut self) -> bool {
-        let silent = self.connected.iter().position(|connected| connected.session.request().is_none());
-        silent.map(|place| self.connected.remove(place)).is_some()
+    /// Drops the oldest client that has asked for nothing.
+    fn make_room(&mut self) -> Room {
+        let silent = |connected: &&Connected<S::Client>| connected.session.request().is_none();
+        let place = self.connected.iter().position(|connected| connected.was_read && silent(&connected));
+        match place {
+            Some(place) => {
+                self.connected.remove(place);
+                Room::Made
+            }
+            None if self.connected.iter().any(|connected| silent(&connected)) => Room::Later,
+            None => Room::None,
+        }
     }
 
     /// Tells those that wait how it goes, if anything has changed for them.
@@ -229,6 +250,15 @@ impl<S: System> Clients<S> {
     }
 }
 
+/// Whether there is room for one more client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Room {
+    Made,
+    /// Not before those are heard that have just come.
+    Later,
+    None,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Next {
     Stay,
@@ -250,6 +280,7 @@ impl<C: Client> Connected<C> {
     /// Reads what is there, up to the end of one request.
     fn receive(&mut self) -> Next {
         let mut buffer = [0_u8; MAX_REQUEST];
+        self.was_read = true;
         match self.client.read(&mut buffer) {
             ReadResult::Nothing => Next::Stay,
             ReadResult::End => Next::Drop,

@@ -1,18 +1,18 @@
-//! The other doors of a running init: `stop`, `status`, `ready`, and `hook` beside an init that is not ours.
+//! The control socket: `pre-stop`, `stop`, `cancel`, `status` and `ready`; and `hook` beside an init that is not ours.
 //!
 //! Clients enter the init's PID namespace from outside, as an exec of the kubelet does: their parent is not in it.
 
 use std::io::{Read, Write};
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use nix::libc::{SIGKILL, SIGTERM};
+use nix::libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM};
 
 use crate::support::Need::{PidNamespace, Program, Root};
-use crate::support::process::{send, state, wait_until};
+use crate::support::process::{children, send, state, status_field, wait_until};
 use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
 
 const NOBODY: u32 = 65_534;
@@ -97,6 +97,62 @@ fn socket(run: &Running) -> PathBuf {
     found().unwrap()
 }
 
+/// Runs this Python program inside, so that it is let in, with the socket's path as its argument, until it has said `done`.
+fn python(run: &Running, program: &str) -> Child {
+    let mut child = Command::new("nsenter")
+        .args(["-t", &run.pid().to_string(), "-p", "-m", "--", "python3", "-c", program])
+        .arg(socket(run))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut word = [0; 5];
+    child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
+    assert_eq!(&word, b"done\n");
+    child
+}
+
+/// What a Python client begins with: `ask(words)` connects and asks, `blocks(client)` reads to the end.
+const CLIENT: &str = "
+import socket, sys, time
+def connect():
+    c = socket.socket(socket.AF_UNIX); c.connect(sys.argv[1]); return c
+def ask(words):
+    c = connect(); c.sendall(b'grace-init 1 ' + words + b'\\n'); return c
+def blocks(c):
+    text = b''
+    while True:
+        more = c.recv(65536)
+        if not more: return text.decode().split('\\n\\n')[:-1]
+        text += more
+def done():
+    print('done', flush=True); sys.stdin.read()
+";
+
+fn python_client(run: &Running, program: &str) -> Child {
+    python(run, &format!("{CLIENT}{program}"))
+}
+
+/// Lets go of a Python client.
+fn let_go(mut client: Child) -> String {
+    drop(client.stdin.take());
+    end(client).1
+}
+
+/// The numbers of the namespaces of a process that its sockets are named by.
+fn namespaces(pid: i32) -> String {
+    let number = |kind: &str| std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).unwrap().ino();
+    format!("{}.{}", number("pid"), number("mnt"))
+}
+
+/// The sockets of inits in the namespaces of this process.
+fn sockets_beside(pid: i32) -> Vec<PathBuf> {
+    let prefix = format!("grace-init.{}.", namespaces(pid));
+    let entries = ["/run", "/dev/shm", "/tmp"].into_iter().flat_map(|place| std::fs::read_dir(place).unwrap());
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.file_name().unwrap().to_str().is_some_and(|name| name.starts_with(&prefix))).collect()
+}
+
 /// Clients that connect, from inside so that they are let in, and say nothing.
 fn silent_clients(run: &Running, count: usize) -> Child {
     let silence = "import socket, sys, time
@@ -117,6 +173,61 @@ time.sleep(60)";
     let mut word = [0; 6];
     silent.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
     silent
+}
+
+/// A container that shares its PID namespace: its first process is not PID 1, and its parent is outside.
+struct Sharing {
+    runtime: Child,
+    first: i32,
+}
+
+impl Sharing {
+    fn start(pause: &Running) -> Self {
+        // PID 1's cgroup is another one than a container's; here a file tells so.
+        let script = "echo 0::/pause > /tmp/pause.$$ && mount --bind /tmp/pause.$$ /proc/1/cgroup && rm /tmp/pause.$$ && exec \"$@\"";
+        let mut runtime = Command::new("nsenter")
+            .args(["-t", &pause.pid().to_string(), "-p", "-m", "--", "unshare", "-m", "--", "sh", "-c", script, "sh"])
+            .args([&ours(), "--report", "none", "--", "sh", "-c", SERVICE])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut up = [0; 3];
+        runtime.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let first = children(runtime.id().cast_signed())[0];
+        Self { runtime, first }
+    }
+
+    fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
+        self.ask_beside(self, words)
+    }
+
+    /// As [`Self::ask`], in another container.
+    fn ask_beside(&self, other: &Self, words: &[&str]) -> (Option<i32>, String) {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &other.first.to_string(), "-p", "-m", "--", &ours()]).args(words);
+        said(&command.stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The command's PID in its namespace.
+    fn command_pid(&self) -> String {
+        let command = children(self.first)[0];
+        let numbers = status_field(command, "NSpid").unwrap();
+        numbers.split_whitespace().next_back().unwrap().to_owned()
+    }
+}
+
+impl Drop for Sharing {
+    fn drop(&mut self) {
+        let _ = self.runtime.kill();
+        let _ = self.runtime.wait();
+    }
+}
+
+/// The processor time that a process has used, in hundredths of a second.
+fn cpu_ticks(pid: i32) -> u64 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields: Vec<&str> = stat.rsplit_once(')').unwrap().1.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }
 
 behaviours! {
@@ -374,16 +485,62 @@ time.sleep(60)
     }
 
     [PidNamespace, Root, Program("nsenter"), Program("python3")]
-    fn an_init_without_descriptors_to_spare_closes_its_door_and_does_not_spin(init) {
+    fn with_no_descriptor_left_for_a_client_the_socket_stays_and_the_init_does_not_spin(init) {
+        // Six of them are the command's, so that half of the limit cannot be reached.
+        let words = ["sh", "-c", "ulimit -n 14; exec 3<&0 4<&0 5<&0 6<&0 7<&0 8<&0; exec \"$@\"", "sh"];
+        let run = init.as_pid_one().run_by(&words).options(["--drain", "60s", "--grace", "none"]).shell(SERVICE).one_stream().start();
+        is_up(&run);
+        let waiting = python_client(&run, "all = [ask(b'stop prepared') for _ in range(3)]\n[c.recv(1) for c in all]\ndone()");
+        let late = begin(&run, &["status"]);
+        run.wait_for("cannot accept a client");
+        let before = cpu_ticks(run.pid());
+        // Three more tries, a second apart.
+        wait_until("it waits for its own next try", LIMIT, || state(run.pid()) == Some('S'));
+        let_go(waiting);
+        let (status, text) = end(late);
+        assert_eq!(status, Some(0), "{text}");
+        assert!(cpu_ticks(run.pid()) - before < 50, "the init spins");
+        assert_eq!(ask(&run, &["status"]).0, Some(0));
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn where_descriptors_are_few_the_command_comes_first(init) {
         let words = ["sh", "-c", "ulimit -n 6; exec \"$@\"", "sh"];
         let mut run = init.as_pid_one().run_by(&words).shell(SERVICE).one_stream().start();
         is_up(&run);
-        let mut silent = silent_clients(&run, 3);
-        run.wait_for("closing the control socket");
+        assert_eq!(sockets_beside(run.pid()), Vec::<PathBuf>::new());
         run.signal(SIGTERM);
         run.exits_with(0);
-        let _ = silent.kill();
-        let _ = silent.wait();
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("python3")]
+    fn many_clients_wait_at_once_and_others_are_still_answered(init) {
+        let mut run = service(init, &["--drain", "60s", "--grace", "none"]);
+        let waiting = python_client(&run, "
+all = [ask(b'stop stopped') for _ in range(300)]
+[c.recv(1) for c in all]
+done()
+for c in all: print('answer' in blocks(c)[-1])
+");
+        assert_eq!(ask(&run, &["ready", "--serving"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["ready"]), (Some(1), String::new()));
+        assert_eq!(ask(&run, &["status"]).0, Some(0));
+        send(run.child(), SIGKILL);
+        assert_eq!(let_go(waiting).matches("True").count(), 300);
+        run.exits_with(128 + SIGKILL);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("python3")]
+    fn a_client_beyond_the_limit_is_turned_away_with_the_reason_and_the_socket_stays(init) {
+        let words = ["sh", "-c", "ulimit -n 64; exec \"$@\"", "sh"];
+        let run = init.as_pid_one().run_by(&words).options(["--drain", "60s", "--grace", "none"]).shell(SERVICE).one_stream().start();
+        is_up(&run);
+        let waiting = python_client(&run, "all = [ask(b'stop prepared') for _ in range(32)]\n[c.recv(1) for c in all]\ndone()");
+        let (status, text) = ask(&run, &["status"]);
+        assert_eq!(status, Some(125), "{text}");
+        assert!(text.contains("32 clients"), "{text}");
+        let_go(waiting);
+        wait_until("there is room again", LIMIT, || ask(&run, &["status"]).0 == Some(0));
     }
 
     [PidNamespace, Root, Program("nsenter"), Program("python3")]
@@ -540,5 +697,339 @@ time.sleep(60)
     fn a_hook_without_its_process_says_so(_init) {
         let (status, text) = said(&Command::new(ours()).args(["hook", "--pid", "4194303"]).output().unwrap());
         assert_eq!(status, Some(127), "{text}");
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn a_command_line_of_any_length_leaves_the_socket_open(init) {
+        let long = "x".repeat(100_000);
+        let words = ["sh", "-c", SERVICE, &long, &long, &long];
+        let mut run = init.as_pid_one().options(["--pre-stop", &format!("true {long}")]).command(words).one_stream().start();
+        is_up(&run);
+        let (status, text) = ask(&run, &["status"]);
+        assert_eq!(status, Some(0));
+        assert!(text.contains("sh -c trap") && text.len() < 4_096, "{} bytes", text.len());
+        assert_eq!(ask(&run, &["ready"]), (Some(0), String::new()));
+        assert_eq!(ask(&run, &["stop"]), (Some(0), String::new()));
+        run.exits_with(0);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("python3")]
+    fn a_client_that_reads_slowly_gets_the_answer_all_the_same(init) {
+        let long = format!("true {}", "x".repeat(200));
+        let options = [["--pre-stop", &long]; 100].concat();
+        let mut run = init.as_pid_one().options(options).shell(SERVICE).one_stream().start();
+        is_up(&run);
+        let slow = python_client(&run, "
+c = ask(b'stop stopped')
+done()
+all = blocks(c)
+print('answer yes' in all[-1], all[-1].count('failure'))
+");
+        run.wait_for("stopping");
+        assert_eq!(let_go(slow), "True 0\n");
+        run.exits_with(0);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("python3")]
+    fn a_client_that_never_closes_does_not_make_the_init_overrun_the_grace(init) {
+        const GRACE: Duration = Duration::from_secs(4);
+        // The fault is 100 ms or so, which a busy machine may add by itself.
+        let took = (0..3).map(|_| {
+            let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+            let mut run = init.as_pid_one().options(["--grace", "4s"]).shell(script).one_stream().start();
+            is_up(&run);
+            let deaf = python_client(&run, "c = ask(b'stop stopped')\ndone()");
+            let begun = Instant::now();
+            run.signal(SIGTERM);
+            run.wait_until_over();
+            let took = begun.elapsed();
+            run.exits_with(137);
+            let_go(deaf);
+            took
+        });
+        let shortest = took.min().unwrap();
+        assert!(shortest < GRACE, "{shortest:?}");
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn with_closed_standard_streams_the_socket_is_none_of_them(init) {
+        let directory = TemporaryDirectory::new();
+        let mark = directory.path().join("up");
+        let script = format!("touch {}; sleep 60", mark.display());
+        let run = init.as_pid_one().closed(0).closed(1).closed(2).options(["--drain", "60s"]).shell(&script).start();
+        wait_until("the command runs", LIMIT, || mark.exists());
+        let stop = begin(&run, &["stop"]);
+        wait_until("the client is taken in", LIMIT, || ask(&run, &["ready"]).0 == Some(1));
+        let mut sockets = 0;
+        for entry in std::fs::read_dir(format!("/proc/{}/fd", run.pid())).unwrap() {
+            let path = entry.unwrap().path();
+            let number: i32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+            if std::fs::read_link(&path).unwrap().to_str().unwrap().starts_with("socket:") {
+                sockets += 1;
+                assert!(number > 2, "a socket is descriptor {number}");
+            }
+        }
+        assert!(sockets >= 2, "only {sockets} sockets");
+        drop(run);
+        end(stop);
+    }
+
+    []
+    fn stop_tells_when_the_init_was_killed_instead(init) {
+        let directory = TemporaryDirectory::new();
+        let place = directory.path().join("socket").to_str().unwrap().to_owned();
+        for words in [&["stop"][..], &["stop", "--until", "prepared"], &["pre-stop"]] {
+            let run = init.outside().options(["--control", &place, "--drain", "60s"]).shell(SERVICE).one_stream().start();
+            is_up(&run);
+            let client = Command::new(ours()).args(words).args(["--control", &place]).stderr(Stdio::piped()).spawn().unwrap();
+            let ready = || Command::new(ours()).args(["ready", "--control", &place]).status().unwrap().code();
+            wait_until("the drain has begun", LIMIT, || ready() == Some(1));
+            send(run.pid(), SIGKILL);
+            let (status, text) = end(client);
+            assert_eq!(status, Some(1), "{words:?} {text}");
+            assert!(text.contains("the init ended before"), "{text}");
+            std::fs::remove_file(&place).unwrap();
+        }
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn stop_names_each_step_that_failed(init) {
+        let options = ["-p", "false", "-p", "/no/such/program", "-p", "sleep 60", "--pre-stop-timeout", "100ms", "-p", "true", "--post-stop", "sh -c 'exit 3'"];
+        let mut run = service(init, &options);
+        let (status, text) = ask(&run, &["stop"]);
+        assert_eq!(status, Some(1), "{text}");
+        for part in [
+            "pre-stop step 1 \"false\" exited with 1\n",
+            "pre-stop step 2 \"/no/such/program\" could not start: ",
+            "pre-stop step 3 \"sleep 60\" ran out of time and was stopped\n",
+            "post-stop step 1 \"sh -c 'exit 3'\" exited with 3\n",
+        ] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+        assert_eq!(text.lines().count(), 4, "{text}");
+        run.exits_with(0);
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn stop_names_what_was_killed(init) {
+        let script = "trap '' TERM; echo up; while :; do sleep 0.05; done";
+        let mut run = init.as_pid_one().options(["--grace", "1s"]).shell(script).one_stream().start();
+        is_up(&run);
+        let (status, text) = ask(&run, &["stop"]);
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("killed ") && text.contains("sh("), "{text}");
+        run.exits_with(137);
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn stop_after_the_command_has_ended_tells_that_no_step_has_run(init) {
+        let left = "trap '' TERM; (echo left; while :; do sleep 0.05; done) & exit 0";
+        let mut run = init.as_pid_one().options(["-p", "echo step", "--grace", "5s", "--leftover-grace", "4s"]).shell(left).one_stream().start();
+        run.wait_for("left");
+        wait_until("the command has ended", LIMIT, || ask(&run, &["status"]).1.contains("leftovers"));
+        let (status, text) = ask(&run, &["stop", "--until", "prepared"]);
+        if run.timeline().count("step=\"echo step\"") == 0 {
+            assert_eq!(status, Some(1), "{text}");
+            assert!(text.contains("\"echo step\" did not run"), "{text}");
+        } else {
+            assert_eq!(status, Some(0), "{text}");
+        }
+        run.wait();
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn a_step_that_asks_for_the_stop_is_refused_with_the_reason(init) {
+        let init_path = ours();
+        for words in ["stop", "pre-stop", "stop --until prepared"] {
+            for step in [format!("{init_path} {words}"), format!("sh -c '{init_path} {words}; exit $?'"), format!("sh -c 'setsid {init_path} {words} & wait $!'")] {
+                let mut run = service(init, &["--grace", "none", "-p", &step]);
+                let (status, text) = ask(&run, &["stop"]);
+                assert_eq!(status, Some(1), "{step}: {text}");
+                run.exits_with(0);
+                run.wait_for("which would wait for itself");
+            }
+        }
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn the_command_may_ask_for_the_stop_itself(init) {
+        // The signal that follows is for the whole group.
+        let script = format!("trap : TERM; (trap '' TERM; exec {} stop --until prepared); echo prepared $?", ours());
+        let mut run = init.as_pid_one().options(["-p", "echo step"]).shell(&script).one_stream().start();
+        run.exits_with(0);
+        run.timeline().assert_order(["step", "prepared 0"]);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("unshare")]
+    fn the_command_finds_the_socket_by_a_variable(init) {
+        // A mount namespace of its own has another name.
+        let script = format!("echo socket $GRACE_INIT_SOCKET; unshare -m {} ready; echo ready $?; while :; do sleep 0.05; done", ours());
+        let run = init.as_pid_one().shell(&script).one_stream().start();
+        run.wait_for("ready 0");
+        let said = run.wait_for("socket ");
+        assert_eq!(said.strip_prefix("socket ").unwrap(), socket(&run).to_str().unwrap());
+    }
+
+    []
+    fn a_relative_path_is_meant_from_where_the_init_was_started(init) {
+        let directory = TemporaryDirectory::new();
+        let mut run = init.outside().directory(directory.path()).options(["--control", "here"]).shell("echo socket $GRACE_INIT_SOCKET; echo up; exec sleep 60").one_stream().start();
+        is_up(&run);
+        let path = directory.path().join("here");
+        run.wait_for(&format!("socket {}", path.display()));
+        let output = Command::new(ours()).args(["ready", "--control", "here"]).current_dir(directory.path()).output().unwrap();
+        assert_eq!(said(&output), (Some(0), String::new()));
+        run.signal(SIGTERM);
+        run.exits_with(128 + SIGTERM);
+        assert!(!path.exists());
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn control_characters_do_not_reach_the_terminal_through_status(init) {
+        let run = init.as_pid_one().options(["-p", "echo a\tb"]).command(["sh", "-c", SERVICE, "a\n\u{1b}[31mX"]).one_stream().start();
+        is_up(&run);
+        let (status, text) = ask(&run, &["status"]);
+        assert_eq!(status, Some(0));
+        assert!(text.contains("a\\n\\u{1b}[31mX") && !text.contains(['\u{1b}', '\t']), "{text}");
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn an_init_that_does_not_answer_gives_124(init) {
+        let run = service(init, &[]);
+        send(run.pid(), SIGSTOP);
+        let asking = [begin(&run, &["ready"]), begin(&run, &["status"]), begin(&run, &["stop", "--timeout", "100ms"])];
+        for client in asking {
+            let (status, text) = end(client);
+            assert_eq!(status, Some(124), "{text}");
+        }
+        send(run.pid(), SIGCONT);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("python3"), Program("setpriv")]
+    fn another_users_socket_of_our_name_holds_nobody_up(init) {
+        // It is there first, where the init and its clients look first, and its queue is full.
+        let impostor = "
+import os, socket, sys
+path = '/run/grace-init.%d.%d.1.sock' % (os.stat('/proc/self/ns/pid').st_ino, os.stat('/proc/self/ns/mnt').st_ino)
+os.umask(0); os.setuid(65534)
+s = socket.socket(socket.AF_UNIX); s.bind(path); s.listen(0)
+all = []
+while True:
+    c = socket.socket(socket.AF_UNIX); c.setblocking(False)
+    try: c.connect(path)
+    except BlockingIOError: break
+    all.append(c)
+open('/run/full', 'w').close()
+import time; time.sleep(600)
+";
+        let script = "mount -t tmpfs -o mode=1777 t /run && { python3 -c \"$0\" & } && while ! test -e /run/full; do sleep 0.01; done && exec \"$@\"";
+        let mut run = init.as_pid_one().run_by(&["sh", "-c", script, impostor]).shell(SERVICE).one_stream().start();
+        is_up(&run);
+        let program = TemporaryDirectory::new();
+        let copy = copy_for_all(&program);
+        let begun = Instant::now();
+        for words in [&["ready"][..], &["status"]] {
+            let (status, text) = ask_as(0, &run, &copy, words);
+            assert_eq!(status, Some(0), "{text}");
+        }
+        // Neither impostor nor init will have this one in.
+        assert_eq!(ask_as(1_234, &run, &copy, &["ready"]).0, Some(125));
+        assert_eq!(ask(&run, &["stop", "--timeout", "30s"]), (Some(0), String::new()));
+        assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
+        run.exits_with(0);
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("unshare")]
+    fn with_the_parents_proc_clients_are_let_in(_init) {
+        let directory = TemporaryDirectory::new();
+        let place = directory.path().join("socket").to_str().unwrap().to_owned();
+        let mut outer = Command::new("unshare")
+            .args(["-p", "-f", "--kill-child", "--", &ours(), "--report", "none", "--control", &place, "sh", "-c", SERVICE])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut up = [0; 3];
+        outer.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let init = children(outer.id().cast_signed())[0].to_string();
+        let ask = |words: &[&str]| {
+            let mut command = Command::new("nsenter");
+            command.args(["-t", &init, "-p", "--", &ours()]).args(words).args(["--control", &place]);
+            said(&command.output().unwrap())
+        };
+        assert_eq!(ask(&["ready"]), (Some(0), String::new()));
+        assert_eq!(ask(&["stop"]), (Some(0), String::new()));
+        assert_eq!(outer.wait().unwrap().code(), Some(0));
+    }
+
+    [PidNamespace, Root, Program("nsenter"), Program("unshare")]
+    fn containers_that_share_a_pid_namespace_each_have_their_own_init(init) {
+        let pause = init.as_pid_one().without_init().command(["sh", "-c", "echo up; exec sleep 600"]).one_stream().start();
+        pause.wait_for("up");
+        let (one, two) = (Sharing::start(&pause), Sharing::start(&pause));
+        for container in [&one, &two] {
+            assert_eq!(container.ask(&["ready"]), (Some(0), String::new()));
+            let (_, status) = container.ask(&["status"]);
+            assert!(status.contains(&format!("(pid {})", container.command_pid())), "{status}");
+        }
+        assert_eq!(one.ask(&["stop"]), (Some(0), String::new()));
+        assert_eq!(one.ask_beside(&two, &["ready"]), (Some(0), String::new()));
+        // What is executed in it later is no first process: an init is there.
+        let (status, text) = two.ask(&["--", "sh", "-c", "test -z \"$GRACE_INIT_SOCKET\""]);
+        assert_eq!(status, Some(0), "{text}");
+        // A third container of the pod finds none of theirs.
+        assert_eq!(ask(&pause, &["ready"]).0, Some(127));
+        assert_eq!(two.ask(&["stop"]), (Some(0), String::new()));
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn an_init_that_is_executed_in_a_container_later_has_no_socket(init) {
+        let run = service(init, &[]);
+        let words = ["sh", "-c", "test -z \"$GRACE_INIT_SOCKET\""];
+        let (status, text) = ask(&run, &words);
+        assert_eq!(status, Some(0), "{text}");
+        let (status, text) = ask(&run, &["--", "printenv", "GRACE_INIT_SOCKET"]);
+        assert_eq!(status, Some(1), "{text}");
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn a_hook_says_at_once_what_the_kernel_does_not_deliver_to_pid_1(init) {
+        let pid_1 = init.as_pid_one().without_init().command(["sh", "-c", "echo up; exec sleep 600"]).one_stream().start();
+        pid_1.wait_for("up");
+        let begun = Instant::now();
+        let (status, text) = ask(&pid_1, &["hook", "--stop-signal", "TERM", "--grace", "10m", "-p", "echo step"]);
+        assert_eq!(status, Some(124), "{text}");
+        assert!(text.contains("PID 1 neither handles nor blocks SIGTERM"), "{text}");
+        // The chain has run all the same.
+        assert!(text.contains("step\n") && begun.elapsed() < Duration::from_secs(60), "{text}");
+        let (status, text) = ask(&pid_1, &["hook", "--stop-signal", "TERM", "--kill"]);
+        assert_eq!(status, Some(125), "{text}");
+        assert!(text.contains("--kill cannot end PID 1"), "{text}");
+        assert!(!pid_1.is_over());
+    }
+
+    [PidNamespace, Root, Program("nsenter")]
+    fn a_hook_stops_a_pid_1_that_handles_or_blocks_the_signal(init) {
+        let blocks = format!("exec {} --control none -- sh -c '{}'", ours(), SERVICE.replace('\'', "\""));
+        for script in [SERVICE, &blocks] {
+            let mut pid_1 = init.as_pid_one().without_init().command(["sh", "-c", script]).one_stream().start();
+            pid_1.wait_for("up");
+            // PID 1 takes what is in its namespace with it.
+            let hook = begin(&pid_1, &["hook", "--stop-signal", "TERM"]);
+            pid_1.exits_with(0);
+            let (status, text) = end(hook);
+            assert!(matches!(status, Some(0) | None), "{status:?} {text}");
+        }
+    }
+
+    []
+    fn a_hook_says_when_it_skips_steps(_init) {
+        let mut service = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = service.id().to_string();
+        let words = ["hook", "--pid", &pid, "--pre-stop-failure", "skip", "-p", "false", "-p", "echo never"];
+        let (status, text) = said(&Command::new(ours()).args(words).output().unwrap());
+        assert_eq!(status, Some(1), "{text}");
+        assert!(text.contains("skipping the remaining steps") && !text.contains("never\n"), "{text}");
+        service.kill().unwrap();
+        service.wait().unwrap();
     }
 }
