@@ -73,7 +73,8 @@ impl Life<'_> {
         let stop = self.history.stop.map(|stop| micros(stop.at.since_start()));
         let anew = self.history.cut.is_some()
             || self.began(Phase::Prepared).is_some_and(|began| Some(began) <= stop);
-        stop.filter(|_| anew).or(self.requested())
+        let too_late = self.main_ended().is_some_and(|ended| stop.is_some_and(|stop| ended <= stop));
+        stop.filter(|_| anew && !too_late).or(self.requested())
     }
 
     /// A client took a pre-stop request back.
@@ -210,11 +211,20 @@ impl Life<'_> {
 
     /// When SIGKILL may come to this process.
     fn kill_is_due(&self, process: &Process, when: Micros) -> bool {
+        // Half a second after the step was told to end.
+        let of_the_step = self.ours().filter(|(_, other)| other.owner == process.owner);
+        let told = of_the_step.filter_map(|(_, other)| Self::told_at(other)).min();
+        if process.owner != Owner::Command
+            && told.is_some_and(|told| when >= told + 500 * MILLI - self.sim.scenario.call_takes)
+        {
+            return true;
+        }
         if let Owner::Step(chain, index) = process.owner {
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
             let record = self.history.steps_of(chain).find(|record| record.id.index == index);
             let ended = record.and_then(|record| record.ended).map(|ended| micros(ended.since_start()));
-            let overdue = record.is_some_and(|record| record.end == Some(StepEnd::Overdue));
+            let overdue = record
+                .is_some_and(|record| [Some(StepEnd::Overdue), Some(StepEnd::Cut)].contains(&record.end));
             if overdue && ended.is_some_and(|ended| when >= ended + 500 * MILLI) {
                 return true;
             }
@@ -380,9 +390,19 @@ impl Life<'_> {
     }
 
     fn in_time(&self, wrong: &mut Vec<String>) {
-        let (Some(requested), Some(mut grace)) = (self.clock_began(), self.plan.shutdown.grace) else {
+        // Whoever sends the signal counts from it.
+        let stop = self.history.stop.map(|stop| micros(stop.at.since_start()));
+        // A stop that was asked for during the hook passes through Prepared when the hook is over.
+        let prepared = self.history.spans.iter().rfind(|span| span.phase == Phase::Prepared);
+        let passed = prepared.and_then(|span| span.ended).map(|ended| micros(ended.since_start()));
+        let began = stop.map(|stop| passed.unwrap_or(stop).max(stop)).or(self.requested());
+        let (Some(requested), Some(mut grace)) = (began, self.plan.shutdown.grace) else {
             return;
         };
+        if stop.is_none() && self.began(Phase::Prepared).is_some() {
+            // In Prepared no deadline acts; 5 s after the grace the stop begins by itself.
+            grace += Duration::from_secs(5);
+        }
         if self.plan.shutdown.grace_source.is_guess() {
             grace = Duration::from_secs(600) + self.plan.shutdown.reserve;
         }
@@ -390,7 +410,9 @@ impl Life<'_> {
         // take on a real machine.
         let slack =
             if self.sim.scenario.call_takes <= 10 { 60 * MILLI + self.sim.suspended } else { self.slack() };
-        let end = requested + micros(grace) + slack;
+        // A container that was frozen past its deadline has its stop window again.
+        let thawed = if self.sim.suspended > 0 { self.sim.suspended + micros(grace) } else { 0 };
+        let end = requested + micros(grace) + slack + thawed;
         if self.left() > end {
             wrong.push(format!("left at {}, the grace ended at {}", self.left(), requested + micros(grace)));
         }
@@ -461,7 +483,8 @@ impl Life<'_> {
             let Some(status) = last.as_deref().and_then(Status::decode).filter(|status| status.answer) else {
                 continue;
             };
-            if !status.failures.is_empty() {
+            // What is taken back was not asked to be well; what ran before that has no record any more.
+            if !status.failures.is_empty() || *asks == Asks::Cancel || self.cancelled().is_some() {
                 continue;
             }
             if well_run < self.sim.scenario.pre_stop.len() {
