@@ -101,7 +101,7 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         std::fs::create_dir(directory.path().join("x")).unwrap();
         let stage = init.outside().directory(directory.path()).options(["--control", "x/state"]);
-        let mut run = stage.shell("echo up; read line").start();
+        let mut run = stage.shell("echo up; exec sleep 1000").start();
         run.wait_for("up");
         let socket = directory.path().join("x/state");
         wait_until("the init listens", LIMIT, || socket.exists());
