@@ -10,6 +10,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
 
+use super::exec::DEFAULT_PATH;
+
 /// Appends `text` to an existing file, in one write.
 ///
 /// Without O_CREAT: the kubelet's termination log is a file that it mounted, maybe on a read-only root, and where
@@ -32,8 +34,7 @@ pub fn is_program(program: &OsStr) -> bool {
     if program.as_bytes().contains(&b'/') {
         return is_executable(Path::new(program));
     }
-    // The C library's own list where there is no PATH (confstr(3), _CS_PATH).
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     !program.is_empty()
         && std::env::split_paths(&path).any(|directory| is_executable(&directory.join(program)))
 }
