@@ -38,7 +38,7 @@ group! {
         stop_window: One<Duration> = One::text("stop-window", "DUR", values::duration,
             "time the command always keeps between its stop signal and SIGKILL [a third of the budget, at most 10s]")
             .details("The budget is the grace less the reserve. The default is at least as long as the ladder, and shrinks \
-                to what the drain leaves, but not below a tenth of the budget.");
+                to what the drain leaves (half of that if there are pre-stop steps), but not below a tenth of the budget.");
     }
 }
 
