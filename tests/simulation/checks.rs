@@ -151,6 +151,9 @@ impl Life<'_> {
     }
 
     fn steps_as_told(&self, wrong: &mut Vec<String>) {
+        if self.cancelled().is_some() {
+            return;
+        }
         for start in &self.sim.starts[1..] {
             let Owner::Step(chain, index) = start.owner else { continue };
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
