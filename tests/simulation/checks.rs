@@ -5,7 +5,7 @@ use std::time::Duration;
 use grace_init::control::protocol::Status;
 use grace_init::outcome::{ExitStatus, Outcome};
 use grace_init::plan::{Leftovers, Plan, RelayTo};
-use grace_init::shutdown::{Chain, History, Phase, StepEnd};
+use grace_init::shutdown::{Chain, History, Phase, StepEnd, StopRequest};
 use grace_init::signal::Signal;
 
 use crate::kernel::{Id, Owner, Parent, Process, State};
@@ -33,7 +33,7 @@ impl Life<'_> {
             return wrong;
         }
         let Some(status) = self.status else {
-            if self.plan.shutdown.grace.is_some() {
+            if self.plan.shutdown.grace.is_some() && !self.plan.shutdown.grace_source.is_guess() {
                 wrong.push("it never left".to_owned());
             }
             return wrong;
@@ -65,6 +65,11 @@ impl Life<'_> {
 
     fn requested(&self) -> Option<Micros> {
         self.history.trigger.map(|trigger| micros(trigger.at.since_start()))
+    }
+
+    /// How much earlier SIGKILL may begin, for as many processes as there ever were.
+    fn lead(&self) -> Micros {
+        self.sim.kernel.processes.len() as Micros * 100
     }
 
     fn main_ended(&self) -> Option<Micros> {
@@ -162,7 +167,7 @@ impl Life<'_> {
                     .step_timeout
                     .map(|bound| micros(record.began.since_start()) + micros(bound));
                 let allowed = [chain_end, bound].into_iter().flatten().min();
-                if !self.hurried() && allowed.is_some_and(|allowed| ended < allowed) {
+                if !self.hurried() && allowed.is_some_and(|allowed| ended + self.lead() < allowed) {
                     wrong
                         .push(format!("{:?} was overdue at {ended}, allowed until {allowed:?}", start.owner));
                 }
@@ -186,7 +191,8 @@ impl Life<'_> {
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
             let record = self.history.steps_of(chain).find(|record| record.id.index == index);
             let ended = record.and_then(|record| record.ended).map(|ended| micros(ended.since_start()));
-            let overdue = record.is_some_and(|record| record.end == Some(StepEnd::Overdue));
+            let overdue =
+                record.is_some_and(|record| matches!(record.end, Some(StepEnd::Overdue | StepEnd::Cut)));
             if overdue && ended.is_some_and(|ended| when >= ended + 500 * MILLI) {
                 return true;
             }
@@ -212,7 +218,7 @@ impl Life<'_> {
             _ => None,
         };
         let due = [deadline, leftovers].into_iter().flatten().min();
-        when >= killing && (self.hurried() || due.is_some_and(|due| killing >= due))
+        when >= killing && (self.hurried() || due.is_some_and(|due| killing + self.lead() >= due))
     }
 
     fn nobody_killed_too_early(&self, wrong: &mut Vec<String>) {
@@ -303,7 +309,7 @@ impl Life<'_> {
             return;
         }
         for record in &self.history.steps {
-            let (Some(StepEnd::Overdue), Some(ended), Chain::PreStop) =
+            let (Some(StepEnd::Overdue | StepEnd::Cut), Some(ended), Chain::PreStop) =
                 (&record.end, record.ended, record.id.chain)
             else {
                 continue;
@@ -344,12 +350,26 @@ impl Life<'_> {
     }
 
     fn in_time(&self, wrong: &mut Vec<String>) {
-        let (Some(requested), Some(grace)) = (self.requested(), self.plan.shutdown.grace) else { return };
+        let (Some(trigger), Some(grace)) = (self.history.trigger, self.plan.shutdown.grace) else { return };
+        // A guess ends nothing but leftovers, and those of a command that outlived it have a grace of their own. After a
+        // hook the grace begins with the stop request, if one comes.
+        let requested = match (trigger.request, self.history.stop) {
+            _ if self.plan.shutdown.grace_source.is_guess() => return,
+            (StopRequest::PreStop, None) => return,
+            (StopRequest::PreStop, Some(stop)) => micros(stop.at.since_start()),
+            _ => micros(trigger.at.since_start()),
+        };
+        // What was frozen over its deadline has the stop window once more.
+        let again = if self.sim.suspended >= SECOND {
+            micros(self.plan.shutdown.stop_window + self.plan.shutdown.reserve)
+        } else {
+            0
+        };
         // However many processes there are: a scan and a signal for each are part of the promise, where calls take what they
         // take on a real machine.
         let slack =
             if self.sim.scenario.call_takes <= 10 { 60 * MILLI + self.sim.suspended } else { self.slack() };
-        let end = requested + micros(grace) + slack;
+        let end = requested + micros(grace) + again + slack;
         if self.left() > end {
             wrong.push(format!("left at {}, the grace ended at {}", self.left(), requested + micros(grace)));
         }
