@@ -11,6 +11,8 @@ pub enum Outcome {
     Exited(u8),
     /// A signal ended it.
     Killed(Signal),
+    /// A signal ended it and the kernel wrote its memory to a file (core(5)).
+    Dumped(Signal),
 }
 
 impl Outcome {
@@ -23,7 +25,7 @@ impl Outcome {
     pub fn status(self) -> ExitStatus {
         match self {
             Self::Exited(code) => ExitStatus(code),
-            Self::Killed(signal) => {
+            Self::Killed(signal) | Self::Dumped(signal) => {
                 ExitStatus(u8::try_from(signal.number()).unwrap_or(u8::MAX).saturating_add(128))
             }
         }
@@ -35,6 +37,7 @@ impl fmt::Display for Outcome {
         match self {
             Self::Exited(code) => write!(f, "exited with {code}"),
             Self::Killed(signal) => write!(f, "was ended by {signal}"),
+            Self::Dumped(signal) => write!(f, "was ended by {signal} (core dumped)"),
         }
     }
 }
@@ -96,6 +99,7 @@ mod tests {
     fn a_signal_becomes_128_and_its_number() {
         assert_eq!(Outcome::Exited(3).status().code(), 3);
         assert_eq!(Outcome::Killed(Signal::TERM).status().code(), 143);
+        assert_eq!(Outcome::Dumped(Signal::QUIT).status().code(), 131);
         assert_eq!(Outcome::Killed(Signal::from_number(64).unwrap()).status().code(), 192);
     }
 

@@ -5,7 +5,7 @@ use std::fmt;
 use nix::libc::{SIGPWR, SIGSTKFLT};
 use signal_hook::consts::{
     SIGCHLD, SIGCONT, SIGHUP, SIGINT, SIGKILL, SIGPIPE, SIGQUIT, SIGSTOP, SIGTERM, SIGTSTP, SIGTTIN, SIGTTOU,
-    SIGUSR1, SIGUSR2, SIGWINCH,
+    SIGURG, SIGUSR1, SIGUSR2, SIGWINCH,
 };
 use signal_hook::low_level::signal_name;
 
@@ -31,7 +31,7 @@ macro_rules! signals {
 signals! {
     HUP = SIGHUP, INT = SIGINT, QUIT = SIGQUIT, KILL = SIGKILL, USR1 = SIGUSR1, USR2 = SIGUSR2, PIPE = SIGPIPE,
     TERM = SIGTERM, CHLD = SIGCHLD, CONT = SIGCONT, STOP = SIGSTOP, TSTP = SIGTSTP, TTIN = SIGTTIN, TTOU = SIGTTOU,
-    WINCH = SIGWINCH,
+    URG = SIGURG, WINCH = SIGWINCH,
 }
 
 impl Signal {

@@ -72,6 +72,15 @@ impl Deadline {
         }
     }
 
+    /// The later of the two.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::At(one), Self::At(two)) => Self::At(one.max(two)),
+            (Self::Never, _) | (_, Self::Never) => Self::Never,
+        }
+    }
+
     /// This deadline brought forward by `lead`.
     #[must_use]
     pub fn before(self, lead: Duration) -> Self {

@@ -18,6 +18,7 @@ use std::io::Write;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::process::{Command, Stdio};
 
+use grace_init::plan::{Step, Work};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
@@ -71,6 +72,27 @@ fn quoted_text() -> impl Strategy<Value = String> {
         .prop_filter("the shell would act", |text| is_quoting_alone(text))
 }
 
+/// The same with a variable in it, which the shell is told not to split.
+fn text_with_variables() -> impl Strategy<Value = String> {
+    let variable = prop_oneof![
+        "[a-z]{0,2}[$][{]VALUE[}][a-z]{0,2}",
+        "\"[a-z ]{0,2}[$]VALUE[ .]?\"",
+        "[a-z]\\$VALUE",
+        "'[$]VALUE'",
+        "\"\\\\[$]VALUE\"",
+        "[a-z][$][{]UNKNOWN[}]",
+    ];
+    (quoted_text(), variable, quoted_text())
+        .prop_map(|(before, variable, after)| format!("{before} {variable} {after}"))
+        .prop_filter("the shell would act", |text| {
+            let mut quoting = text.clone();
+            for variable in ["${VALUE}", "$VALUE", "${UNKNOWN}"] {
+                quoting = quoting.replace(variable, "x");
+            }
+            is_quoting_alone(&quoting)
+        })
+}
+
 /// Whether nothing that a shell acts upon, a line end among it, stands outside of the quotes that keep it from that.
 fn is_quoting_alone(text: &str) -> bool {
     let mut quote = None;
@@ -99,9 +121,12 @@ fn is_quoting_alone(text: &str) -> bool {
     true
 }
 
+/// What `$VALUE` is: one word all the same, here and in a shell that splits at nothing.
+const VALUE: &str = "two  *words";
+
 /// The words that the shell makes of each text, all in one process.
 fn shell_words(texts: &[&str]) -> Vec<Vec<OsString>> {
-    let mut script = Vec::new();
+    let mut script = format!("IFS=; set -f; VALUE='{VALUE}'\n").into_bytes();
     for text in texts {
         writeln!(script, "set -- {text}\nfor word do printf '%s\\0' \"$word\"; done; printf '\\001\\0'")
             .unwrap();
@@ -152,5 +177,28 @@ fn words_are_split_as_a_posix_shell_splits_them() {
         let mut shell = Command::new("sh");
         shell.arg("-c").arg(std::ffi::OsStr::from_bytes(&script)).stdout(Stdio::null()).stderr(Stdio::null());
         assert!(!shell.status().unwrap().success(), "the shell takes {text:?}");
+    }
+}
+
+#[test]
+fn variables_are_replaced_as_a_posix_shell_replaces_them() {
+    let config = Config { failure_persistence: None, ..Config::default() };
+    let mut runner = TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha));
+    let strategy = text_with_variables();
+    let texts: Vec<String> = (0..4_000).map(|_| strategy.new_tree(&mut runner).unwrap().current()).collect();
+    let value = |name: &str| (name == "VALUE").then(|| VALUE.into());
+    let mut taken = Vec::new();
+    for text in &texts {
+        let Ok(step) = Step::parse(text.as_ref()) else { continue };
+        let Work::Program(command) = step.work else { continue };
+        let command = command.expand(&value);
+        let words: Vec<OsString> = std::iter::once(command.program).chain(command.arguments).collect();
+        taken.push((text.as_str(), words));
+    }
+    assert!(taken.len() > 1_000, "only {} taken", taken.len());
+    let theirs = shell_words(&taken.iter().map(|(text, _)| *text).collect::<Vec<_>>());
+    assert_eq!(theirs.len(), taken.len());
+    for ((text, ours), theirs) in taken.iter().zip(&theirs) {
+        assert_eq!(ours, theirs, "{text:?}");
     }
 }

@@ -197,7 +197,7 @@ fn parse(
         Some(word) if error.kind() == ErrorKind::UnknownArgument && word.as_bytes().contains(&b' ') => {
             anyhow!("unknown option {word:?}; a #! line passes all its words as one: begin it with -S to split them")
         }
-        _ => said(&error, None),
+        _ => said(command_line, &error, None),
     })?;
     let about = AboutOptions::take(&mut matches);
     let print = |text| Ok(Parsed::Text(Text::out(text)));
@@ -215,7 +215,8 @@ fn parse(
     if !variables.words.is_empty() {
         // Before the others: where those end the options, the operands begin.
         let all = variables.words.iter().chain(&words);
-        matches = self::matches(&mut command, all).map_err(|error| said(&error, Some(&variables)))?;
+        matches =
+            self::matches(&mut command, all).map_err(|error| said(command_line, &error, Some(&variables)))?;
     }
     let operands = matches.try_get_raw(OPERANDS).ok().flatten().map_or(0, Iterator::count);
     let end = words.len().saturating_sub(operands);
@@ -232,7 +233,11 @@ fn matches<'a>(
 
 /// Says in our words what clap found wrong, and where the value came from.
 #[expect(clippy::wildcard_enum_match_arm, reason = "clap's list is open and mostly about what we do not use")]
-fn said(error: &clap::Error, variables: Option<&FromVariables>) -> anyhow::Error {
+fn said(
+    command_line: &CommandLineSpec,
+    error: &clap::Error,
+    variables: Option<&FromVariables>,
+) -> anyhow::Error {
     let text = |kind| match error.get(kind) {
         Some(ContextValue::String(text)) => text.as_str(),
         _ => "",
@@ -246,11 +251,13 @@ fn said(error: &clap::Error, variables: Option<&FromVariables>) -> anyhow::Error
         ErrorKind::UnknownArgument if !argument.starts_with('-') => {
             anyhow!("unexpected argument {argument:?}")
         }
-        ErrorKind::UnknownArgument => match text(ContextKind::SuggestedArg) {
-            "" => anyhow!(
-                "unknown option {argument}; see --help, and put a command that starts with \"-\" after --"
-            ),
-            suggested => anyhow!("unknown option {argument} (did you mean {suggested}?)"),
+        ErrorKind::UnknownArgument => match misspelled(command_line, argument) {
+            Some(meant) => anyhow!("unknown option {argument} (did you mean --{meant}?)"),
+            None => {
+                anyhow!(
+                    "unknown option {argument}; see --help, and put a command that starts with \"-\" after --"
+                )
+            }
         },
         ErrorKind::ValueValidation => {
             anyhow!("{option} {:?}{source}: {}", text(ContextKind::InvalidValue), text(ContextKind::Custom))
@@ -261,9 +268,16 @@ fn said(error: &clap::Error, variables: Option<&FromVariables>) -> anyhow::Error
     }
 }
 
-/// The candidate that is nearest to a misspelled word.
+/// The long option that somebody meant.
+fn misspelled(command_line: &CommandLineSpec, argument: &str) -> Option<&'static str> {
+    let specs = command_line.options().map(|option| option.spec()).filter(|spec| spec.is_long);
+    nearest(argument.strip_prefix("--")?, specs.map(|spec| spec.name))
+}
+
+/// The candidate that a misspelled or shortened word stands for.
 fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let (distance, nearest) = candidates.map(|name| (distance(word, name), name)).min()?;
+    let near = |name: &str| if name.starts_with(word) { 0 } else { distance(word, name) };
+    let (distance, nearest) = candidates.map(|name| (near(name), name)).min()?;
     (distance <= word.len().checked_div(2).unwrap_or(0)).then_some(nearest)
 }
 

@@ -138,7 +138,8 @@ fn tini_help(name: &'static str) -> String {
 
 /// The plan of dumb-init 1.2.5: no deadline, no waiting, silent.
 fn dumb_init(words: &VecDeque<OsString>, environment: &Environment<'_>) -> Result<Invocation> {
-    let mut matches = matches(&mut DUMB_INIT.command(), words.iter()).map_err(|error| said(&error, None))?;
+    let mut matches =
+        matches(&mut DUMB_INIT.command(), words.iter()).map_err(|error| said(&DUMB_INIT, &error, None))?;
     let options = DumbInit::take(&mut matches);
     let print = |text| Ok(Invocation::Print(Text { text, to: Stream::Error }));
     if options.help {
@@ -238,7 +239,7 @@ fn tini(name: &'static str, words: &VecDeque<OsString>, environment: &Environmen
         command_line = command_line.mut_arg(OPERANDS, |words| words.trailing_var_arg(true));
     }
     let mut matches = matches(&mut command_line, words.iter()).map_err(|error| {
-        match (error.kind(), said(&error, None)) {
+        match (error.kind(), said(&TINI, &error, None)) {
             (ErrorKind::UnknownArgument | ErrorKind::InvalidValue, said) => Misused(said.to_string()).into(),
             (_, said) => said,
         }

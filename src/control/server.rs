@@ -424,6 +424,7 @@ fn went_wrong(record: &StepRecord) -> Option<String> {
             Some(format!("could not start: {}", protocol::cut(reason, MAX_TEXT)))
         }
         Some(StepEnd::Overdue) => Some("ran out of time and was stopped".to_owned()),
+        Some(StepEnd::Cut) => Some("was cut short".to_owned()),
         Some(StepEnd::Skipped) => Some("was skipped".to_owned()),
         None => None,
     }
@@ -440,7 +441,7 @@ pub fn status(machine: &Shutdown, facts: &Facts<'_>) -> Status {
     Status {
         phase: machine.phase().name().to_owned(),
         ready: history.trigger.is_none() && history.main.is_none(),
-        serving: !machine.is_prepared() && history.main.is_none(),
+        serving: machine.is_serving(),
         init_pid: facts.init.as_raw(),
         command_pid: facts.main.as_raw(),
         command: protocol::cut(facts.command, MAX_COMMAND),
@@ -480,6 +481,7 @@ fn steps(machine: &Shutdown, now: Moment) -> Vec<StepStatus> {
                 Some(Some(StepEnd::Ended(_))) => "failed",
                 Some(Some(StepEnd::NotStarted(_))) => "not-started",
                 Some(Some(StepEnd::Overdue)) => "overdue",
+                Some(Some(StepEnd::Cut)) => "cut",
                 Some(Some(StepEnd::Skipped)) => "skipped",
             };
             StepStatus {

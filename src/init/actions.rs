@@ -10,7 +10,7 @@ use super::run_loop::{Init, MAX_REAPED_PER_TURN, is_pid_1};
 use super::steps;
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Placement, RelayTo};
-use crate::shutdown::{Action, Chain, Event, Phase, Received, StepEnd, StepId};
+use crate::shutdown::{Action, Chain, Event, Phase, Received, StepEnd, StepId, Victim};
 use crate::signal::{Queued, Sender, Signal};
 use crate::system::{Descendant, Descendants, Reaped, System, Target};
 
@@ -27,10 +27,7 @@ impl<S: System> Init<S> {
                     self.main.held.push(action);
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
-                Action::Stop(signal) => {
-                    self.signal_command(signal, None);
-                    self.main.group_told = (signal == Signal::TERM).then(|| self.system.process_clock());
-                }
+                Action::Stop(signal) => self.signal_command(signal, None),
                 Action::SignalStep(id, signal) => {
                     let end = self.signal_step(signal);
                     self.steps.has_ended(id, end);
@@ -44,7 +41,7 @@ impl<S: System> Init<S> {
                 Action::TermStep(id) => self.steps.term(id, &mut self.system),
                 Action::KillStep(id) => {
                     for process in self.steps.kill(id, &mut self.system) {
-                        self.kill(&process, false);
+                        self.kill(&process, false, Victim::Step(id));
                     }
                 }
                 Action::LastToGroup(signal) => {
@@ -172,15 +169,10 @@ impl<S: System> Init<S> {
         self.machine.found_leftovers(all.count());
         debug!(processes = all.count(), "the command left processes behind");
         let told = all.told_by_us_alone(|pid| self.system.is_init_like_us(pid));
-        let (main_group, group_told) = (self.main.pid, self.main.group_told);
-        // What the command forked on its stop signal had none itself. Within one tick of the clock nobody can tell which was
-        // first: a second SIGTERM is better than none.
-        let has_it = |process: &Descendant| {
-            group_has_it
-                && process.group == main_group
-                && group_told.is_none_or(|told| process.started < told)
-        };
-        for process in told.iter().filter(|process| !has_it(process)) {
+        // What the command's group forked since it had SIGTERM is its own way of ending, `trap 'upload-logs' TERM` for one, and is
+        // left to finish.
+        let main_group = self.main.pid;
+        for process in told.iter().filter(|process| !group_has_it || process.group != main_group) {
             self.send(Target::Process(process.pid), Signal::TERM);
         }
     }
@@ -226,7 +218,8 @@ impl<S: System> Init<S> {
         }
         let before = self.killed.len();
         for process in found.iter().flat_map(Descendants::iter) {
-            self.kill(process, groups.contains(&process.group));
+            let victim = if process.pid == self.main.pid { Victim::Command } else { Victim::Other };
+            self.kill(process, groups.contains(&process.group), victim);
         }
         self.killed.len() > before
     }
@@ -243,11 +236,11 @@ impl<S: System> Init<S> {
     }
 
     /// SIGKILL to one process, whose group had it just now or not: one that has gone since then was ended by that.
-    fn kill(&mut self, process: &Descendant, group_had_it: bool) {
+    fn kill(&mut self, process: &Descendant, group_had_it: bool, victim: Victim) {
         match self.system.send(Target::Process(process.pid), Signal::KILL) {
             Err(Errno::ESRCH) if !group_had_it => {}
             Ok(()) | Err(Errno::ESRCH) => {
-                self.killed.insert((process.pid, process.started), *process);
+                self.killed.entry((process.pid, process.started)).or_insert((*process, victim));
             }
             Err(errno) => warn!(pid = process.pid.as_raw(), %errno, "cannot kill a process"),
         }
@@ -273,8 +266,8 @@ impl<S: System> Init<S> {
 
     /// Tells the machine who was killed, once it is known.
     fn remember_killed(&mut self) {
-        for process in std::mem::take(&mut self.killed).into_values() {
-            self.machine.killed(process.to_string());
+        for (process, victim) in std::mem::take(&mut self.killed).into_values() {
+            self.machine.killed(process.to_string(), victim);
         }
     }
 }

@@ -242,6 +242,7 @@ impl Hook {
                     warn!(step, number = id.number(), "a step could not start: {reason}")
                 }
                 StepEnd::Overdue => warn!(step, number = id.number(), "a step's time is up: it is stopped"),
+                StepEnd::Cut => warn!(step, number = id.number(), "a step was cut short"),
                 StepEnd::Skipped => {}
             }
         }

@@ -30,8 +30,8 @@ impl<S: System> Init<S> {
             Notice::StepEnded(id, end) => self.tell_step(id, &end),
             Notice::ChainCut(id) => warn!(number = id.number(), "skipping the remaining steps"),
             Notice::GaveUp => self.tell_survivors(),
-            Notice::Cut(received) => warn!(
-                signal = %received.signal,
+            Notice::Cut(request) => warn!(
+                signal = %request,
                 "a stop signal came before the hook was over; the drain and the chain end here"
             ),
             Notice::GuessOver => warn!("{}", report::guess_is_over(&self.machine)),
@@ -72,6 +72,7 @@ impl<S: System> Init<S> {
             }
             StepEnd::NotStarted(reason) => warn!(step, number, "a step could not start: {reason}"),
             StepEnd::Overdue => warn!(step, number, "a step's time is up: it is stopped"),
+            StepEnd::Cut => warn!(step, number, "a step was cut short"),
             StepEnd::Skipped => {}
         }
     }

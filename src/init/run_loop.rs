@@ -14,7 +14,7 @@ use super::steps::Steps;
 use crate::control::server::{Clients, FAREWELL, FAREWELL_MARGIN, Facts};
 use crate::outcome::{ExitStatus, Outcome};
 use crate::plan::{Adopt, Cause, Control, Placement, Plan};
-use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown, Surroundings};
+use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown, Surroundings, Victim};
 use crate::signal::{Sender, Signal};
 use crate::system::{Arrival, Descendant, ExecState, Reaped, StartError, Started, System};
 use crate::time::Moment;
@@ -32,7 +32,7 @@ pub struct Init<S: System> {
     pub(super) steps: Steps<S>,
     /// Those that got SIGKILL, by PID and start: a number alone may name two processes one after the other. One that turns out
     /// to have ended by itself leaves it again.
-    pub(super) killed: BTreeMap<(Pid, u64), Descendant>,
+    pub(super) killed: BTreeMap<(Pid, u64), (Descendant, Victim)>,
     /// When everything may be looked through for what to kill again.
     pub(super) next_kill_pass: Moment,
     orphans_reaped: u64,
@@ -49,8 +49,6 @@ pub(super) struct MainChild<P> {
     /// dispositions are not in place: the signal would be lost, or hit a half-made child.
     pub(super) held: Vec<Action>,
     pub(super) reaped: bool,
-    /// When its group was sent SIGTERM, as [`Descendant::started`] counts: who started later did not have it.
-    pub(super) group_told: Option<u64>,
 }
 
 /// PID 1 gets every orphan of its namespace, and the kernel ends what it leaves behind.
@@ -97,7 +95,7 @@ impl<S: System> Init<S> {
             machine: Shutdown::new(&plan, surroundings, now),
             plan,
             system,
-            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false, group_told: None },
+            main: MainChild { pid, exec: Some(pipe), held: Vec::new(), reaped: false },
             steps: Steps::default(),
             killed: BTreeMap::new(),
             next_kill_pass: now,

@@ -223,14 +223,20 @@ pub(super) fn variables(
     variables
 }
 
+/// `TERM` for SIGTERM.
+fn short_name(signal: Signal) -> String {
+    let name = signal.to_string();
+    name.strip_prefix("SIG").unwrap_or(&name).to_owned()
+}
+
 /// As systemd tells its `ExecStopPost=` (systemd.exec(5), "$SERVICE_RESULT").
 fn service_result(outcome: Outcome, history: &History) -> (&'static str, &'static str, String) {
     match outcome {
         Outcome::Exited(0) => ("success", "exited", "0".to_owned()),
         Outcome::Exited(code) => ("exit-code", "exited", code.to_string()),
+        Outcome::Dumped(signal) => ("core-dump", "dumped", short_name(signal)),
         Outcome::Killed(signal) => {
-            let name = signal.to_string();
-            let name = name.strip_prefix("SIG").unwrap_or(&name).to_owned();
+            let name = short_name(signal);
             let result = if signal == Signal::KILL && history.killed.count() > 0 {
                 "timeout"
             } else if history.stop_signals.contains(&signal) {

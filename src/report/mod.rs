@@ -214,6 +214,7 @@ impl<'a> Summary<'a> {
             Some(StepEnd::Ended(outcome)) => format!("{outcome} after {took}"),
             Some(StepEnd::NotStarted(reason)) => format!("could not start: {reason}"),
             Some(StepEnd::Overdue) => format!("was stopped after {took}: its time was up"),
+            Some(StepEnd::Cut) => format!("was cut short after {took}"),
             Some(StepEnd::Skipped) => "was left out".to_owned(),
             None => format!("still ran after {took}"),
         };

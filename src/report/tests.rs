@@ -76,7 +76,7 @@ fn the_report_begins_with_the_worst() {
     let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0, run: 0 };
     machine.on(Event::StepEnded(id, StepEnd::Ended(Outcome::Exited(1))), at(20));
     machine.on(Event::Tick, at(8_000));
-    machine.killed("java(7)".into());
+    machine.killed("java(7)".into(), crate::shutdown::Victim::Command);
     machine.on(Event::MainEnded(Outcome::Killed(Signal::KILL)), at(8_010));
     let told = Summary::of(&machine, at(8_010), ExitStatus::KILLED);
     let report = told.report().unwrap();

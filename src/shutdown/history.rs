@@ -3,7 +3,7 @@
 use std::fmt;
 use std::time::Duration;
 
-use super::{Chain, Phase, StepId};
+use super::event::{Chain, Phase, StepId};
 use crate::outcome::Outcome;
 use crate::signal::{Sender, Signal};
 use crate::time::Moment;
@@ -26,6 +26,10 @@ pub enum StopRequest {
     Signal(Signal),
     /// By `grace-init stop`.
     Command,
+    /// By `grace-init pre-stop`: drain and chain only.
+    PreStop,
+    /// By nobody, long after a pre-stop request.
+    Nobody,
 }
 
 impl StopRequest {
@@ -33,7 +37,7 @@ impl StopRequest {
     pub const fn signal(self) -> Signal {
         match self {
             Self::Signal(signal) => signal,
-            Self::Command => Signal::TERM,
+            Self::Command | Self::PreStop | Self::Nobody => Signal::TERM,
         }
     }
 }
@@ -43,6 +47,8 @@ impl fmt::Display for StopRequest {
         match self {
             Self::Signal(signal) => signal.fmt(f),
             Self::Command => f.write_str("grace-init stop"),
+            Self::PreStop => f.write_str("grace-init pre-stop"),
+            Self::Nobody => f.write_str("grace-init itself"),
         }
     }
 }
@@ -74,6 +80,8 @@ pub enum StepEnd {
     NotStarted(String),
     /// Its time was up.
     Overdue,
+    /// It was stopped before its time was up: by a second Ctrl-C, by the orchestrator's signal or with its request.
+    Cut,
     /// It was left out.
     Skipped,
 }
@@ -89,6 +97,8 @@ pub struct StepRecord {
     pub ended: Option<Moment>,
     /// How; `None` while it runs.
     pub end: Option<StepEnd>,
+    /// A process of it got SIGKILL.
+    pub killed: bool,
 }
 
 impl StepRecord {
@@ -96,7 +106,7 @@ impl StepRecord {
     pub fn went_wrong(&self) -> bool {
         match &self.end {
             Some(StepEnd::Ended(outcome)) => !outcome.succeeded(),
-            Some(StepEnd::NotStarted(_) | StepEnd::Overdue | StepEnd::Skipped) => true,
+            Some(StepEnd::NotStarted(_) | StepEnd::Overdue | StepEnd::Cut | StepEnd::Skipped) => true,
             None => false,
         }
     }
@@ -118,17 +128,40 @@ pub struct MainEnd {
     pub phase: Phase,
 }
 
+/// A drain or chain that the orchestrator's signal ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// The signal.
+    pub request: StopRequest,
+    /// The phase that it ended.
+    pub phase: Phase,
+    /// How long after the pre-stop request it came.
+    pub after: Duration,
+}
+
 /// Everything that a run has gone through.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
     /// The phases, the current one last.
     pub spans: Vec<Span>,
-    /// The stop request, if there was one.
+    /// The first request, if there was one.
     pub trigger: Option<Trigger>,
+    /// The stop request that followed, if the first was a pre-stop request.
+    pub stop: Option<Trigger>,
     /// The steps, in the order in which they were started or skipped.
     pub steps: Vec<StepRecord>,
     /// The stop signals that the command got.
     pub stop_signals: Vec<Signal>,
+    /// When it got the last of them.
+    pub last_told: Option<Moment>,
+    /// The orchestrator's signal came before its hook was over.
+    pub cut: Option<Cut>,
+    /// The command ended on this signal, which is not in `--stop-on`: drain and chain were skipped.
+    pub skipped_by: Option<Signal>,
+    /// The command still ran at the end of a guessed grace.
+    pub guess_is_over: bool,
+    /// Some processes survived SIGKILL.
+    pub gave_up: bool,
     /// The command's end.
     pub main: Option<MainEnd>,
     /// How many processes were there when the command had gone.
@@ -144,8 +177,14 @@ impl History {
         Self {
             spans: vec![Span { phase: Phase::Running, began: now, ended: None }],
             trigger: None,
+            stop: None,
             steps: Vec::new(),
             stop_signals: Vec::new(),
+            last_told: None,
+            cut: None,
+            skipped_by: None,
+            guess_is_over: false,
+            gave_up: false,
             main: None,
             leftovers: 0,
             killed: Killed::default(),
@@ -161,7 +200,7 @@ impl History {
     }
 
     pub(super) fn step_started(&mut self, id: StepId, now: Moment) {
-        self.steps.push(StepRecord { id, began: now, ended: None, end: None });
+        self.steps.push(StepRecord { id, began: now, ended: None, end: None, killed: false });
     }
 
     /// Records the end of a step; false if that is known already (an overdue step that ends at last).
@@ -176,7 +215,30 @@ impl History {
     }
 
     pub(super) fn step_skipped(&mut self, id: StepId, now: Moment) {
-        self.steps.push(StepRecord { id, began: now, ended: Some(now), end: Some(StepEnd::Skipped) });
+        self.steps.push(StepRecord {
+            id,
+            began: now,
+            ended: Some(now),
+            end: Some(StepEnd::Skipped),
+            killed: false,
+        });
+    }
+
+    /// Records that a process of this step got SIGKILL.
+    pub(super) fn step_was_killed(&mut self, id: StepId) {
+        if let Some(record) = self.steps.iter_mut().find(|record| record.id == id) {
+            record.killed = true;
+        }
+    }
+
+    pub(super) fn stop_signal_sent(&mut self, signal: Signal, now: Moment) {
+        self.stop_signals.push(signal);
+        self.last_told = Some(now);
+    }
+
+    /// Forgets a request that was taken back.
+    pub(super) fn cancelled(&mut self, now: Moment) {
+        *self = Self::new(now);
     }
 
     /// The steps of one chain.
@@ -197,29 +259,56 @@ impl History {
 pub struct Killed {
     names: Vec<String>,
     count: usize,
+    /// The command, which may have ended before it was killed.
+    command: Option<String>,
 }
 
 impl Killed {
-    const NAMED: usize = 6;
+    const MAX_NAMES: usize = 6;
 
     pub(super) fn push(&mut self, process: String) {
         self.count = self.count.saturating_add(1);
-        if self.names.len() < Self::NAMED {
+        if self.names.len() < Self::MAX_NAMES {
             self.names.push(process);
+        }
+    }
+
+    /// Adds the command, unless it ended otherwise.
+    pub(super) fn command(&mut self, process: String, outcome: Option<Outcome>) {
+        self.command = Some(process);
+        outcome.into_iter().for_each(|outcome| self.command_ended(outcome));
+    }
+
+    /// A command that ended otherwise was not killed by us.
+    pub(super) fn command_ended(&mut self, outcome: Outcome) {
+        if outcome != Outcome::Killed(Signal::KILL) {
+            self.command = None;
         }
     }
 
     /// How many there were.
     pub fn count(&self) -> usize {
-        self.count
+        self.count.saturating_add(usize::from(self.command.is_some()))
+    }
+
+    /// Whether the command is one of them.
+    pub fn has_command(&self) -> bool {
+        self.command.is_some()
+    }
+
+    /// The first few, the command before the others.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.command.iter().chain(&self.names).map(String::as_str).take(Self::MAX_NAMES)
     }
 }
 
 impl fmt::Display for Killed {
-    /// `2 processes: java(7), sleep(9)`
+    /// `java(7), sleep(9) and 12 more`
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let noun = if self.count == 1 { "process" } else { "processes" };
-        write!(f, "{} {noun}: {}", self.count, self.names.join(", "))?;
-        if self.count > self.names.len() { f.write_str(", …") } else { Ok(()) }
+        f.write_str(&self.names().collect::<Vec<_>>().join(", "))?;
+        match self.count().saturating_sub(self.names().count()) {
+            0 => Ok(()),
+            more => write!(f, " and {more} more"),
+        }
     }
 }

@@ -106,8 +106,6 @@ pub trait System {
     fn suspend_self(&mut self);
     /// Who descends from us; `None` where `/proc` cannot tell.
     fn descendants(&mut self) -> Option<Descendants>;
-    /// Now, as [`Descendant::started`] counts.
-    fn process_clock(&self) -> u64;
     /// Whether that process is an init of our kind, which stops what is below it itself.
     fn is_init_like_us(&self, pid: Pid) -> bool;
     /// Whether the process was started by a step with these variables, or by what such a one started.

@@ -8,7 +8,7 @@ use nix::libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM, SIGUSR1};
 
 use nix::sys::fanotify::{EventFFlags, Fanotify, InitFlags, MarkFlags, MaskFlags};
 
-use crate::support::Need::{File, OpenBuild, PidNamespace, Root};
+use crate::support::Need::{DynamicBuild, File, OpenBuild, PidNamespace, Root};
 use crate::support::process::{self, state, wait_until};
 use crate::support::shutdown::{Gate, HOURS, let_pass};
 use crate::support::{Ending, LIMIT, Running, Stage, Subject, TemporaryDirectory, behaviours, example};
@@ -82,8 +82,8 @@ fn set_clock(file: &Path, hours: i32) {
 behaviours! {
     [PidNamespace]
     fn no_process_for_the_command_gives_125_and_the_reason(init) {
-        does_not_start(init, &["deny=clone:EAGAIN"], 125, "no process for \"sh\" could be made: Try again");
-        does_not_start(init, &["deny=clone:ENOMEM"], 125, "no process for \"sh\" could be made: Out of memory");
+        does_not_start(init, &["deny=fork:EAGAIN"], 125, "no process for \"sh\" could be made: Try again");
+        does_not_start(init, &["deny=fork:ENOMEM"], 125, "no process for \"sh\" could be made: Out of memory");
     }
 
     [PidNamespace]
@@ -378,7 +378,7 @@ behaviours! {
         run.at_most(Duration::from_secs(5), "sent SIGCONT", "init over");
     }
 
-    [PidNamespace, File(FAKETIME)]
+    [PidNamespace, DynamicBuild, File(FAKETIME)]
     fn a_clock_that_jumps_by_hours_in_every_phase_moves_no_deadline(init) {
         let directory = TemporaryDirectory::new();
         let clock = directory.path().join("clock");

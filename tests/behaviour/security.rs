@@ -65,7 +65,7 @@ fn calls_of(lines: &[(i32, &str)], born: &BTreeSet<i32>) -> (BTreeSet<String>, B
         calls.insert(name.to_owned());
         let result = line.rsplit_once(" = ").and_then(|(_, result)| result.split(' ').next()?.parse::<i32>().ok());
         match (name, result) {
-            ("clone", Some(child)) if child > 0 => drop(children.insert(child)),
+            ("clone" | "fork", Some(child)) if child > 0 => drop(children.insert(child)),
             ("execve", Some(0)) => drop(gone.insert(*pid)),
             _ => {}
         }

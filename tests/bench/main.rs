@@ -1,12 +1,12 @@
 //! `cargo bench`: what the init costs, side by side with the other inits on this machine.
 //!
 //! ```text
-//! cargo bench                       everything, on the static release build
+//! cargo bench                       everything, on the release
 //! cargo bench -- --short            fewer rounds
 //! cargo bench -- --check            fewer rounds, and fails where a limit that does not depend on the machine is broken
 //! cargo bench -- NAME...            these measurements only
-//! cargo bench -- layout             no measurement: writes .cargo/layout.ld anew
 //! ```
+//! `GRACE_INIT` names a release that was built already.
 //! Every comparison takes the inits in turn within one run, so that a machine that changes its speed changes it for
 //! all of them, and shows medians.
 #![allow(
@@ -25,7 +25,6 @@
 )]
 
 mod child;
-mod layout;
 mod measure;
 mod table;
 
@@ -84,10 +83,6 @@ fn main() -> ExitCode {
     if let Some(("child", rest)) = words.split_first().map(|(first, rest)| (first.as_str(), rest)) {
         return child::run(rest);
     }
-    if words == ["layout"] {
-        layout::write();
-        return ExitCode::SUCCESS;
-    }
     let check = words.iter().any(|word| word == "--check");
     let effort = if check || words.iter().any(|word| word == "--short") { SHORT } else { FULL };
     let chosen: Vec<&String> = words.iter().filter(|word| !word.starts_with("--")).collect();
@@ -113,10 +108,16 @@ fn main() -> ExitCode {
 
 /// Ours, in the build that images carry, and every other one that is installed.
 fn inits() -> Vec<Init> {
-    let ours = std::env::var_os("GRACE_INIT").map_or_else(|| build(false), PathBuf::from);
+    let ours = std::env::var_os("GRACE_INIT").map_or_else(build, PathBuf::from);
     let mut inits = vec![Init { name: "grace-init", path: ours, options: &[], ours: true }];
-    let peers: [(&str, &[&str]); 5] =
-        [("dumb-init", &[]), ("tini", &[]), ("tini-static", &[]), ("catatonit", &[]), ("pid1", &[])];
+    let peers: [(&str, &[&str]); 6] = [
+        ("dumb-init", &[]),
+        ("tini", &[]),
+        ("tini-static", &[]),
+        ("catatonit", &[]),
+        ("pid1", &[]),
+        ("tino", &[]),
+    ];
     for (name, options) in peers {
         let found = std::env::var_os("PATH").and_then(|path| {
             std::env::split_paths(&path).map(|place| place.join(name)).find(|file| file.is_file())
@@ -143,12 +144,16 @@ fn installed(inits: Vec<Init>, place: &Path) -> Vec<Init> {
     inits.into_iter().map(install).collect()
 }
 
-/// Makes the static release build, with its symbols or, as it is shipped, without.
-pub fn build(symbols: bool) -> PathBuf {
+/// Builds the release for this machine.
+fn build() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let target = format!("{}-unknown-linux-musl", std::env::consts::ARCH);
     let mut command = Command::new(env!("CARGO"));
-    command.args(["static", "--quiet"]).env("CARGO_PROFILE_RELEASE_STRIP", (!symbols).to_string());
-    let built = command.current_dir(root).status();
-    assert!(built.is_ok_and(|status| status.success()), "cargo static failed");
-    root.join("target/static/release/grace-init")
+    command.args(["build", "--release", "--bin", "grace-init", "--locked", "--quiet", "--target", &target]);
+    let built = command.current_dir(root).env_remove("CARGO_TARGET_DIR").status();
+    assert!(
+        built.is_ok_and(|status| status.success()),
+        "no release: does it want `rustup target add {target}`?"
+    );
+    root.join("target").join(target).join("release/grace-init")
 }

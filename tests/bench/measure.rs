@@ -335,8 +335,7 @@ fn idle(inits: &[Init], effort: Effort, table: &mut Table) {
     };
     let dirty = medians_of("Private_Dirty");
     table.add_limited("memory of its own while idle (Private_Dirty)", "KiB", dirty, DIRTY_LIMIT);
-    // How much of a file a page fault maps is the file system's matter: no limit. Far more than a static peer has means that
-    // `.cargo/layout.ld` does not fit the compiler any more.
+    // How much of a file a page fault maps is the file system's matter: no limit.
     table.add("memory while idle (RSS)", "KiB", medians_of("Rss"));
 }
 

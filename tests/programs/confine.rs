@@ -1,6 +1,6 @@
 //! Makes the world hostile for a program: `confine RULE... -- PROGRAM [ARG]...`.
 //!
-//! `deny=CALL:ERRNO` a system call fails; `limit=nofile:N` a resource limit;
+//! `deny=CALL:ERRNO` a system call fails (`fork`: whichever call the C library makes a process with); `limit=nofile:N` a resource limit;
 //! `user=N` another user and group; `drop=kill` without that capability; `children=N` that many children of the program's own, which end on
 //! SIGTERM; `argv0=TEXT`, or `argv0` for no arguments at all; `hide=DIRECTORY` under an empty file system that cannot be written; `hidepid` a
 //! `/proc` in which each user sees their own; `no-cwd` a working directory that was removed. They apply in their order.
@@ -122,10 +122,13 @@ fn remove_working_directory() -> Result<(), Failure> {
     Ok(())
 }
 
-/// The number of a call by its name.
-fn call_number(name: &str) -> Result<libc::c_long, Failure> {
-    Ok(match name {
-        "clone" => libc::SYS_clone,
+/// The numbers of a call by its name.
+fn call_numbers(name: &str) -> Result<Vec<libc::c_long>, Failure> {
+    Ok(vec![match name {
+        #[cfg(target_arch = "x86_64")]
+        "fork" => return Ok(vec![libc::SYS_clone, libc::SYS_clone3, libc::SYS_fork]),
+        #[cfg(not(target_arch = "x86_64"))]
+        "fork" => return Ok(vec![libc::SYS_clone, libc::SYS_clone3]),
         "clone3" => libc::SYS_clone3,
         "close_range" => libc::SYS_close_range,
         "chdir" => libc::SYS_chdir,
@@ -145,7 +148,7 @@ fn call_number(name: &str) -> Result<libc::c_long, Failure> {
         "signalfd4" => libc::SYS_signalfd4,
         "socket" => libc::SYS_socket,
         _ => return Err(format!("unknown call {name}").into()),
-    })
+    }])
 }
 
 /// A seccomp(2) filter in classic BPF.
@@ -159,7 +162,6 @@ fn deny(denials: &[String]) -> Result<(), Failure> {
     let mut program = Vec::new();
     for denial in denials {
         let (name, errno) = denial.split_once(':').ok_or("deny wants CALL:ERRNO")?;
-        let number = u32::try_from(call_number(name)?)?;
         let errno = match errno {
             "EPERM" => Errno::EPERM,
             "ENOSYS" => Errno::ENOSYS,
@@ -168,9 +170,11 @@ fn deny(denials: &[String]) -> Result<(), Failure> {
             _ => return Err(format!("unknown error {errno}").into()),
         };
         let answer = libc::SECCOMP_RET_ERRNO | u32::try_from(errno as i32)?;
-        program.push(code(LOAD, 0, 0, NUMBER));
-        program.push(code(IF_EQUAL, 0, 1, number));
-        program.push(code(RETURN, 0, 0, answer));
+        for number in call_numbers(name)? {
+            program.push(code(LOAD, 0, 0, NUMBER));
+            program.push(code(IF_EQUAL, 0, 1, u32::try_from(number)?));
+            program.push(code(RETURN, 0, 0, answer));
+        }
     }
     program.push(code(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
     let filter = libc::sock_fprog { len: u16::try_from(program.len())?, filter: program.as_mut_ptr() };

@@ -101,6 +101,9 @@ pub struct Kernel {
     serial: u64,
     last_pid: i32,
     pid_max: i32,
+    /// What it takes to end a process that had SIGKILL, and until when the last one does.
+    pub teardown: Micros,
+    torn_down: Micros,
     pub init: i32,
     /// What the init has to read.
     pub arrivals: VecDeque<Arrival>,
@@ -143,6 +146,8 @@ impl Kernel {
             serial: 0,
             last_pid: init,
             pid_max,
+            teardown: 0,
+            torn_down: 0,
             init,
             arrivals: VecDeque::new(),
             violations: Vec::new(),
@@ -492,7 +497,8 @@ impl Kernel {
             // A whole group has it before the first member dies of it.
             process.dying = true;
             let late = process.program.dies_late;
-            return self.at(now + late, id, What::Dies(Outcome::Killed(signal)));
+            self.torn_down = self.torn_down.max(now) + self.teardown;
+            return self.at((now + late).max(self.torn_down), id, What::Dies(Outcome::Killed(signal)));
         }
         // kernel/signal.c, `prepare_signal`: a stop takes away what continues, and the other way round.
         let stops = [Signal::STOP, Signal::TSTP, Signal::TTIN, Signal::TTOU];

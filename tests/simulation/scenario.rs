@@ -75,6 +75,8 @@ pub enum From {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Asks {
+    PreStop,
+    Cancel,
     StopUntilPrepared,
     StopUntilStopped,
     Status,
@@ -117,6 +119,10 @@ pub struct Scenario {
     pub stranger: bool,
     /// What a system call takes at the most.
     pub call_takes: Micros,
+    /// So many children of the command that ignore SIGTERM, every other one in a session of its own.
+    pub crowd: usize,
+    /// What the kernel takes to end a process that had SIGKILL, one after the other.
+    pub teardown: Micros,
 }
 
 fn signal(number: i32) -> Signal {
@@ -262,6 +268,9 @@ impl Scenario {
                 ),
                 7 | 8 => Outside::Client(
                     random.pick(&[
+                        Asks::PreStop,
+                        Asks::PreStop,
+                        Asks::Cancel,
                         Asks::StopUntilPrepared,
                         Asks::StopUntilStopped,
                         Asks::Status,
@@ -279,7 +288,10 @@ impl Scenario {
             };
             outside.push((duration(random, 6 * SECOND), what));
         }
+        let crowded = random.one_in(1_000);
         Self {
+            crowd: if crowded { 3_000 } else { 0 },
+            teardown: if crowded { 70 } else { random.pick(&[0, 0, 70]) },
             seed: random.next(),
             pid_1: random.one_in(2),
             options,
@@ -287,11 +299,11 @@ impl Scenario {
             pre_stop,
             post_stop,
             outside,
-            pid_max: random.pick(&[30, 60, 32_768]),
+            pid_max: if crowded { 32_768 } else { random.pick(&[30, 60, 32_768]) },
             proc: random.pick(&[Proc::Full, Proc::Full, Proc::Full, Proc::Full, Proc::Hides, Proc::Absent]),
             failing_forks: if random.one_in(10) { vec![random.below(3) as usize] } else { Vec::new() },
             stranger: random.one_in(2),
-            call_takes: random.pick(&[1, 10, 10, 200, 2 * MILLI]),
+            call_takes: if crowded { 4 } else { random.pick(&[1, 10, 10, 200, 2 * MILLI]) },
         }
     }
 

@@ -39,6 +39,13 @@ fn smaller(of: &Scenario) -> Vec<Scenario> {
     if of.pid_max != 32_768 {
         all.push(Scenario { pid_max: 32_768, ..of.clone() });
     }
+    if of.crowd > 0 {
+        all.push(Scenario { crowd: 0, ..of.clone() });
+        all.push(Scenario { crowd: of.crowd / 2, ..of.clone() });
+    }
+    if of.teardown > 0 {
+        all.push(Scenario { teardown: 0, ..of.clone() });
+    }
     if of.call_takes != 1 {
         all.push(Scenario { call_takes: 1, ..of.clone() });
     }

@@ -19,7 +19,7 @@ use nix::errno::Errno;
 use nix::unistd::Pid;
 
 use crate::kernel::{Exec, Id, Kernel, Owner, Parent};
-use crate::scenario::{Asks, From, Leaves, MILLI, Micros, Outside, Proc, Program, Scenario};
+use crate::scenario::{Asks, Deed, From, Leaves, MILLI, Micros, Outside, Proc, Program, Reaction, Scenario};
 
 /// How many calls in a row may pass without time or sleep before it is called a busy loop.
 const MAX_CALLS_AWAKE: usize = 200_000;
@@ -128,6 +128,7 @@ pub struct Sim {
 impl Sim {
     pub fn new(scenario: &Scenario) -> Self {
         let mut kernel = Kernel::new(scenario.seed, scenario.pid_1, scenario.pid_max);
+        kernel.teardown = scenario.teardown;
         if scenario.stranger {
             kernel.stranger();
         }
@@ -189,6 +190,8 @@ impl Sim {
             Due::Outside(Outside::Client(asks, leaves)) => {
                 use grace_init::control::protocol::{Request, Until};
                 let words = match asks {
+                    Asks::PreStop => Request::PreStop.encode(),
+                    Asks::Cancel => Request::Cancel.encode(),
                     Asks::StopUntilPrepared => Request::Stop(Until::Prepared).encode(),
                     Asks::StopUntilStopped => Request::Stop(Until::Stopped).encode(),
                     Asks::Status => Request::Status.encode(),
@@ -372,7 +375,15 @@ impl System for Sim {
         _: &CommandLine,
         placement: Placement,
     ) -> Result<Started<Self::ExecPipe>, StartError> {
-        let program = self.scenario.command.clone();
+        let mut program = self.scenario.command.clone();
+        for number in 0..self.scenario.crowd {
+            let mut member = Program::idle();
+            member.on.push((Signal::TERM, Reaction::Ignore));
+            if number % 2 == 0 {
+                member.deeds.push((0, Deed::NewSession));
+            }
+            program.deeds.push((0, Deed::Fork(Box::new(member))));
+        }
         let session = match placement {
             Placement::NewSession => Some(true),
             Placement::NewGroup => Some(false),
@@ -473,10 +484,6 @@ impl System for Sim {
             }
         }
         Some(Descendants::of(self.own_pid(), all, self.scenario.proc == Proc::Hides))
-    }
-
-    fn process_clock(&self) -> u64 {
-        self.kernel.now / TICK
     }
 
     fn is_init_like_us(&self, _: Pid) -> bool {

@@ -42,7 +42,7 @@ fn outcome(status: libc::c_int) -> Outcome {
     if libc::WIFSIGNALED(status)
         && let Some(signal) = Signal::from_number(libc::WTERMSIG(status))
     {
-        return Outcome::Killed(signal);
+        return if libc::WCOREDUMP(status) { Outcome::Dumped(signal) } else { Outcome::Killed(signal) };
     }
     Outcome::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))
 }

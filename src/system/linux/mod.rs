@@ -9,6 +9,7 @@ pub mod clock;
 pub mod control;
 pub mod descendants;
 pub mod entry;
+mod exec;
 pub mod files;
 pub mod memory;
 pub mod process;
@@ -179,10 +180,6 @@ impl System for Linux {
 
     fn descendants(&mut self) -> Option<Descendants> {
         descendants::find()
-    }
-
-    fn process_clock(&self) -> u64 {
-        clock::since_boot_in_ticks()
     }
 
     fn is_init_like_us(&self, pid: Pid) -> bool {

@@ -17,6 +17,7 @@ use nix::libc;
 use nix::unistd::{Pid, pipe2};
 
 use super::entry::{Origin, set_children_ignored, set_mask};
+use super::exec::Exec;
 use super::{above_stdio, builtin, control, tty};
 use crate::plan::{Builtin, CommandLine, Placement, Work};
 use crate::signal::SignalSet;
@@ -157,40 +158,17 @@ enum Then<'a> {
 
 /// Everything that the child needs, laid out before the fork.
 struct Prepared {
-    program: CString,
-    arguments: Pointers,
+    exec: Exec,
     environment: Environment,
     placement: Placement,
     is_step: bool,
     null: Option<OwnedFd>,
 }
 
-/// C strings and the array of pointers to them that exec takes.
-struct Pointers {
-    /// Keeps the strings in place.
-    _strings: Vec<CString>,
-    array: Vec<*const c_char>,
-}
-
-impl Pointers {
-    fn to(strings: Vec<CString>) -> Self {
-        let array = strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect();
-        Self { _strings: strings, array }
-    }
-}
-
 impl Prepared {
     fn new(command: &CommandLine, environment: Environment) -> Result<Self, StartError> {
-        // A NUL cannot come from argv or a variable, so this is for completeness.
-        let c_string =
-            |word: &OsStr| CString::new(word.as_bytes()).map_err(|_| failure(Stage::Exec, Errno::EINVAL));
-        let words: Vec<CString> = std::iter::once(&command.program)
-            .chain(&command.arguments)
-            .map(|word| c_string(word))
-            .collect::<Result<_, _>>()?;
         Ok(Self {
-            program: c_string(&command.program)?,
-            arguments: Pointers::to(words),
+            exec: Exec::new(command).map_err(|_| failure(Stage::Exec, Errno::EINVAL))?,
             environment,
             placement: Placement::NewGroup,
             is_step: false,
@@ -243,7 +221,7 @@ impl Prepared {
             (false, Placement::OurGroup) => 0,
         };
         if failed < 0 {
-            give_up(report, Stage::Group);
+            give_up(report, Stage::Group, Errno::last());
         }
         if context.children_ignored {
             set_children_ignored(true);
@@ -262,11 +240,8 @@ impl Prepared {
                 exit_now(c_int::from(status.code()))
             }
             Then::Exec => {
-                let (arguments, environment) = (self.arguments.array.as_ptr(), self.environment.as_ptr());
-                // execvp(3): PATH, and /bin/sh for a script without #!. The C library's does it without allocating.
-                // SAFETY: NUL-terminated strings in NUL-terminated arrays, alive until this returns.
-                unsafe { libc::execvpe(self.program.as_ptr(), arguments, environment) };
-                give_up(report, Stage::Exec)
+                let errno = self.exec.run(self.environment.as_ptr());
+                give_up(report, Stage::Exec, errno)
             }
         }
     }
@@ -292,8 +267,8 @@ fn lead_group() -> c_int {
 }
 
 /// Tells the parent why, and ends. Async-signal-safe.
-fn give_up(report: RawFd, stage: Stage) -> ! {
-    let [a, b, c, d] = Errno::last_raw().to_ne_bytes();
+fn give_up(report: RawFd, stage: Stage, errno: Errno) -> ! {
+    let [a, b, c, d] = (errno as i32).to_ne_bytes();
     let bytes: [u8; REPORT_SIZE] = [stage as u8, a, b, c, d];
     // SAFETY: the pointer and the length are those of the array; so few bytes into an empty pipe never block.
     unsafe { libc::write(report, bytes.as_ptr().cast(), bytes.len()) };

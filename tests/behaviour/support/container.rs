@@ -64,7 +64,12 @@ impl Docker {
     }
 }
 
-/// The one static file of this package, built like the one that is shipped; or the build that `INIT_UNDER_TEST` names.
+/// The target of the release on this machine.
+pub fn release_target() -> String {
+    format!("{}-unknown-linux-musl", std::env::consts::ARCH)
+}
+
+/// The release for this machine: the file that `INIT_UNDER_TEST` or `GRACE_INIT_TEST_RELEASE` names, else it is built.
 pub fn static_file() -> PathBuf {
     static FILE: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
@@ -73,17 +78,22 @@ pub fn static_file() -> PathBuf {
         {
             return path.into();
         }
+        if let Some(path) = std::env::var_os("GRACE_INIT_TEST_RELEASE") {
+            return path.into();
+        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let target = release_target();
         let mut build = Command::new(env!("CARGO"));
-        build.args(["static", "--locked", "--quiet"]).current_dir(root).env_remove("CARGO_TARGET_DIR");
-        assert!(build.status().is_ok_and(|status| status.success()), "`cargo static` failed");
-        root.join("target/static/release/grace-init")
+        build.args(["build", "--release", "--bin", "grace-init", "--locked", "--quiet", "--target", &target]);
+        build.current_dir(root).env_remove("CARGO_TARGET_DIR");
+        assert!(build.status().is_ok_and(|status| status.success()), "the release build failed");
+        root.join("target").join(target).join("release/grace-init")
     };
     FILE.get_or_init(build).clone()
 }
 
 /// The words of a program's dynamic loader and libraries, none for a static one.
-fn libraries(program: &Path) -> Vec<PathBuf> {
+pub fn libraries(program: &Path) -> Vec<PathBuf> {
     let output = Command::new("ldd").arg(program).output().expect("run ldd");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.split_whitespace().filter(|word| word.starts_with('/')).map(PathBuf::from).collect()

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::process::{Command, Stdio};
 use std::sync::{Mutex, OnceLock};
 
+use super::container;
 use super::subject::example;
 
 /// Something that not every machine has.
@@ -21,8 +22,10 @@ pub enum Need {
     DebianImage,
     /// An image with Rust, named by `GRACE_INIT_TEST_RUST_IMAGE`.
     RustImage,
-    /// What the containers' image is made of: busybox, the inits and a C library that can be linked statically.
+    /// What the containers' image is made of: busybox, the other inits and the release of ours.
     ContainerTools,
+    /// An init under test that is linked dynamically, so that a library can be put in front of the C library.
+    DynamicBuild,
     /// Flink's libraries, at `FLINK_HOME`.
     Flink,
     /// That every user can reach what was built: a home directory may be closed to others.
@@ -46,7 +49,11 @@ impl Need {
             Self::BuildKit => "needs docker with buildkit".to_owned(),
             Self::DebianImage => "needs the image debian:bookworm-slim".to_owned(),
             Self::RustImage => "needs an image with rust, named by GRACE_INIT_TEST_RUST_IMAGE".to_owned(),
-            Self::ContainerTools => "needs busybox, dumb-init, tini and a static C library".to_owned(),
+            Self::ContainerTools => format!(
+                "needs busybox, dumb-init, tini and `rustup target add {}`",
+                container::release_target()
+            ),
+            Self::DynamicBuild => "needs an init that is linked dynamically".to_owned(),
             Self::Flink => "needs flink's libraries at FLINK_HOME".to_owned(),
             Self::OpenBuild => "needs a build directory that every user can enter".to_owned(),
             Self::File(path) => format!("needs {path}"),
@@ -69,10 +76,13 @@ impl Need {
             Self::RustImage => std::env::var("GRACE_INIT_TEST_RUST_IMAGE")
                 .is_ok_and(|image| ends_well("docker", &["image", "inspect", &image])),
             Self::ContainerTools => {
-                ["busybox", "dumb-init", "tini", "tar", "ldd"].into_iter().all(on_path) && links_statically()
+                ["busybox", "dumb-init", "tini", "tar", "ldd"].into_iter().all(on_path)
+                    && there_is_a_release()
             }
             // Installed is not enough: many sandboxes forbid tracing.
             Self::Program("strace") => ends_well("strace", &["-o", "/dev/null", "true"]),
+            Self::DynamicBuild => std::env::var_os("INIT_UNDER_TEST")
+                .is_none_or(|init| !container::libraries(init.as_ref()).is_empty()),
             Self::Flink => std::env::var_os("FLINK_HOME")
                 .is_some_and(|place| std::path::Path::new(&place).join("lib").is_dir()),
             Self::OpenBuild => example("stage").ancestors().skip(1).all(|place| {
@@ -92,10 +102,15 @@ fn builds_with_buildkit() -> bool {
     ends_well("docker", &["version"]) && ends_well("sh", &["-c", script])
 }
 
-fn links_statically() -> bool {
-    let found = Command::new("cc").arg("-print-file-name=libc.a").output();
-    // Without one it answers with the bare name.
-    found.is_ok_and(|output| output.stdout.contains(&b'/'))
+/// One is named, or can be built: the standard library for its target is there.
+fn there_is_a_release() -> bool {
+    let named = ["GRACE_INIT_TEST_RELEASE", "INIT_UNDER_TEST"]
+        .into_iter()
+        .any(|name| std::env::var_os(name).is_some());
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--print", "target-libdir", "--target", &container::release_target()]);
+    let place = rustc.output().map(|output| String::from_utf8_lossy(&output.stdout).trim_end().to_owned());
+    named || place.is_ok_and(|place| std::path::Path::new(&place).is_dir())
 }
 
 /// Whether a test whose needs are missing fails.
