@@ -11,7 +11,7 @@ use crate::plan::CommandLine;
 use crate::shutdown::{CannotCancel, Chain, Event, Phase, Shutdown, StepEnd, StepId, StepRecord};
 use crate::signal::Sender;
 use crate::system::{Awaited, Client, ReadResult, System, WriteResult};
-use crate::time::{Deadline, Moment};
+use crate::time::{Deadline, Measured, Moment};
 
 /// How many clients are served at once, where there are descriptors for so many.
 pub const MAX_CLIENTS: usize = 1024;
@@ -370,6 +370,9 @@ fn answer(request: Request, machine: &Shutdown, over: bool) -> Option<Answer> {
             if killed.count() > 0 {
                 failures.push(format!("killed {}", protocol::cut(killed, MAX_TEXT)));
             }
+            if machine.history().gave_up {
+                failures.push("some processes survived SIGKILL".to_owned());
+            }
             Some(Answer::Done(failures))
         }
         Request::Cancel if is_running => Some(Answer::Done(Vec::new())),
@@ -407,6 +410,13 @@ fn failures(machine: &Shutdown, chains: &[Chain]) -> Vec<String> {
             Some(format!("{} step {} \"{text}\" {why}", id.phase().name(), id.number()))
         })
         .collect();
+    if let Some(cut) = machine.history().cut {
+        let (phase, after) = (cut.phase.name(), Measured(cut.after));
+        failures.push(format!(
+            "{} came {after} after the pre-stop request and ended the {phase} early",
+            cut.request
+        ));
+    }
     if failures.len() > MAX_ENTRIES {
         let more = failures.len().saturating_sub(MAX_ENTRIES);
         failures.truncate(MAX_ENTRIES);
