@@ -75,13 +75,15 @@ fn the_report_begins_with_the_worst() {
     machine.on(term(), at(0));
     let id = crate::shutdown::StepId { chain: Chain::PreStop, index: 0, run: 0 };
     machine.on(Event::StepEnded(id, StepEnd::Ended(Outcome::Exited(1))), at(20));
+    machine.on(Event::Tick, at(20));
+    machine.on(Event::Tick, at(7_990));
     machine.on(Event::Tick, at(8_000));
     machine.killed("java(7)".into(), crate::shutdown::Victim::Command);
     machine.on(Event::MainEnded(Outcome::Killed(Signal::KILL)), at(8_010));
     let told = Summary::of(&machine, at(8_010), ExitStatus::KILLED);
     let report = told.report().unwrap();
     let expected = "\
-killed 1 process: java(7)
+killed java(7)
 stopped by SIGTERM from outside the container; the command was ended by SIGKILL; exit status 137
 0s           20ms                                                       8s       8.01s
 |pre-stop 20ms|stop 7.98s                                                 |kill 10ms|

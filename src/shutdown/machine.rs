@@ -306,7 +306,10 @@ impl Shutdown {
         match victim {
             Victim::Command => self.history.killed.command(process, self.main),
             Victim::Other => self.history.killed.push(process),
-            Victim::Step(id) => self.history.step_was_killed(id),
+            Victim::Step(id) => {
+                self.history.step_was_killed(id);
+                self.history.killed.push(process);
+            }
         }
     }
 

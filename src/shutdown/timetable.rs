@@ -15,6 +15,8 @@ const KUBELET_MINIMUM: Duration = Duration::from_secs(2);
 const MINIMUM_RESERVE: Duration = Duration::from_millis(400);
 /// How much earlier SIGKILL begins for each descendant, so that reaping them all fits into the grace.
 const TIME_PER_DESCENDANT: Duration = Duration::from_micros(100);
+/// Fewer than this are reaped in no time.
+const MANY_DESCENDANTS: u32 = 100;
 
 /// When what is due, counted from one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,6 +89,9 @@ impl Timetable {
     /// end stays where it was.
     pub fn ready_for(self, descendants: usize, now: Moment) -> Self {
         let count = u32::try_from(descendants).unwrap_or(u32::MAX);
+        if count < MANY_DESCENDANTS {
+            return self;
+        }
         let lead = TIME_PER_DESCENDANT.saturating_mul(count);
         let earlier = |deadline: Deadline| {
             let half = deadline.remaining(now).and_then(|left| left.checked_div(2)).unwrap_or_default();

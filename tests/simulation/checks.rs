@@ -67,6 +67,25 @@ impl Life<'_> {
         self.history.trigger.map(|trigger| micros(trigger.at.since_start()))
     }
 
+    /// When the clock began that SIGKILL and our end are counted from. Outside of Kubernetes that is the stop request where it
+    /// came in Prepared or cut the hook, for there the grace begins with the signal.
+    fn clock_began(&self) -> Option<Micros> {
+        let stop = self.history.stop.map(|stop| micros(stop.at.since_start()));
+        let anew = self.history.cut.is_some()
+            || self.began(Phase::Prepared).is_some_and(|began| Some(began) <= stop);
+        stop.filter(|_| anew).or(self.requested())
+    }
+
+    /// A client took a pre-stop request back.
+    fn cancelled(&self) -> Option<Micros> {
+        self.sim.asked.iter().find(|(_, asks)| *asks == Asks::Cancel).map(|(when, _)| *when)
+    }
+
+    /// How much earlier SIGKILL may begin for so many processes.
+    fn lead(&self) -> Micros {
+        100 * self.sim.kernel.processes.len() as Micros
+    }
+
     fn main_ended(&self) -> Option<Micros> {
         self.history.main.map(|main| micros(main.at.since_start()))
     }
@@ -111,6 +130,10 @@ impl Life<'_> {
 
     fn steps_in_order(&self, wrong: &mut Vec<String>) {
         let mut last = (0_u8, None);
+        // A chain that was taken back may run again.
+        if self.cancelled().is_some() {
+            return;
+        }
         for start in &self.sim.starts[1..] {
             let Owner::Step(chain, index) = start.owner else { continue };
             if (chain, Some(index)) <= last {
@@ -154,7 +177,8 @@ impl Life<'_> {
             {
                 let ended = micros(record.ended.unwrap().since_start());
                 let chain_end = self.plan.shutdown.budget().map(|budget| {
-                    requested + micros(budget) - micros(self.plan.shutdown.stop_window).min(micros(budget))
+                    (requested + micros(budget) - micros(self.plan.shutdown.stop_window).min(micros(budget)))
+                        .saturating_sub(self.lead())
                 });
                 let bound = self
                     .plan
@@ -162,7 +186,10 @@ impl Life<'_> {
                     .step_timeout
                     .map(|bound| micros(record.began.since_start()) + micros(bound));
                 let allowed = [chain_end, bound].into_iter().flatten().min();
-                if !self.hurried() && allowed.is_some_and(|allowed| ended < allowed) {
+                if !self.hurried()
+                    && self.history.cut.is_none()
+                    && allowed.is_some_and(|allowed| ended < allowed)
+                {
                     wrong
                         .push(format!("{:?} was overdue at {ended}, allowed until {allowed:?}", start.owner));
                 }
@@ -170,6 +197,7 @@ impl Life<'_> {
         }
         let chain_ran = self.requested().is_some_and(|requested| {
             self.main_ended().is_none_or(|ended| ended > requested)
+                && self.cancelled().is_none()
                 && self.began(Phase::Stopping).or(self.began(Phase::Leftovers)).is_some()
         });
         if chain_ran {
@@ -199,8 +227,15 @@ impl Life<'_> {
             return true;
         }
         let Some(killing) = self.began(Phase::Killing) else { return false };
-        let deadline = match (self.requested(), self.plan.shutdown.budget()) {
-            (Some(requested), Some(budget)) => Some(requested + micros(budget)),
+        let deadline = match (self.clock_began(), self.plan.shutdown.budget()) {
+            // A guess kills the command late, and what it leaves behind when the guess is over.
+            (Some(began), Some(_))
+                if self.plan.shutdown.grace_source.is_guess()
+                    && self.main_ended().is_none_or(|ended| ended > killing) =>
+            {
+                Some((began + 600 * SECOND).saturating_sub(self.lead()))
+            }
+            (Some(began), Some(budget)) => Some((began + micros(budget)).saturating_sub(self.lead())),
             (Some(_), None) | (None, _) => None,
         };
         let leftovers = match (self.main_ended(), self.plan.shutdown.leftovers) {
@@ -273,9 +308,10 @@ impl Life<'_> {
         let reserve = micros(self.plan.shutdown.reserve);
         let used_from = |end_of_grace: Micros| self.left() + self.slack() + reserve / 8 >= end_of_grace;
         let grace = self.plan.shutdown.grace.map(micros);
-        let reserve_used = self.requested().zip(grace).is_some_and(|(asked, grace)| used_from(asked + grace))
-            || self.began(Phase::Killing).is_some_and(|began| used_from(began + reserve))
-            || self.hurried();
+        let reserve_used =
+            self.clock_began().zip(grace).is_some_and(|(asked, grace)| used_from(asked + grace))
+                || self.began(Phase::Killing).is_some_and(|began| used_from(began + reserve))
+                || self.hurried();
         for (id, process) in self.ours().filter(|(_, process)| process.is_alive()) {
             // Who cannot be seen cannot be told from strangers.
             if self.sim.scenario.proc != Proc::Full && !self.sim.scenario.pid_1 {
@@ -344,7 +380,12 @@ impl Life<'_> {
     }
 
     fn in_time(&self, wrong: &mut Vec<String>) {
-        let (Some(requested), Some(grace)) = (self.requested(), self.plan.shutdown.grace) else { return };
+        let (Some(requested), Some(mut grace)) = (self.clock_began(), self.plan.shutdown.grace) else {
+            return;
+        };
+        if self.plan.shutdown.grace_source.is_guess() {
+            grace = Duration::from_secs(600) + self.plan.shutdown.reserve;
+        }
         // However many processes there are: a scan and a signal for each are part of the promise, where calls take what they
         // take on a real machine.
         let slack =
