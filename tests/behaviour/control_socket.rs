@@ -13,7 +13,7 @@ use nix::libc::{SIGCONT, SIGKILL, SIGSTOP, SIGTERM};
 
 use crate::support::Need::{PidNamespace, Program, Root};
 use crate::support::process::{children, send, state, status_field, wait_until};
-use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours};
+use crate::support::{LIMIT, Running, Subject, TemporaryDirectory, behaviours, example};
 
 const NOBODY: u32 = 65_534;
 /// What runs a program as that user, with no capability.
@@ -174,9 +174,19 @@ time.sleep(60)";
     silent
 }
 
+/// A child that is killed at the end of its test, which it may outlive otherwise.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// A container that shares its PID namespace: its first process is not PID 1, and its parent is outside.
 struct Sharing {
-    runtime: Child,
+    _runtime: Ended,
     first: i32,
 }
 
@@ -193,7 +203,7 @@ impl Sharing {
         let mut up = [0; 3];
         runtime.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
         let first = children(runtime.id().cast_signed())[0];
-        Self { runtime, first }
+        Self { _runtime: Ended(runtime), first }
     }
 
     fn ask(&self, words: &[&str]) -> (Option<i32>, String) {
@@ -212,13 +222,6 @@ impl Sharing {
         let command = children(self.first)[0];
         let numbers = status_field(command, "NSpid").unwrap();
         numbers.split_whitespace().next_back().unwrap().to_owned()
-    }
-}
-
-impl Drop for Sharing {
-    fn drop(&mut self) {
-        let _ = self.runtime.kill();
-        let _ = self.runtime.wait();
     }
 }
 
@@ -716,6 +719,27 @@ for c in all: print('answer' in blocks(c)[-1])
     }
 
     []
+    fn a_hook_stops_a_process_where_the_kernel_has_no_descriptors_for_processes(_init) {
+        for denied in ["pidfd_open", "pidfd_send_signal"] {
+            let mut service = Command::new("sh").args(["-c", SERVICE]).stdout(Stdio::piped()).spawn().unwrap();
+            let mut up = [0; 3];
+            service.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+            let pid = service.id().to_string();
+            let rule = format!("deny={denied}:ENOSYS");
+            let hook = Command::new(example("confine"))
+                .args([&rule, "--", &ours(), "hook", "--pid", &pid, "--stop-signal", "TERM", "-p", "echo step"])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap();
+            assert_eq!(service.wait().unwrap().code(), Some(0));
+            let (status, text) = end(hook);
+            assert_eq!(status, Some(0), "{denied}: {text}");
+            assert!(text.contains("step\n"), "{text}");
+        }
+    }
+
+    []
     fn a_hook_whose_process_ends_during_the_chain_ends_with_the_chain(_init) {
         let mut service = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = service.id().to_string();
@@ -890,12 +914,25 @@ print('answer yes' in all[-1], all[-1].count('failure'))
         end(stop);
     }
 
+    [PidNamespace, Root, Program("nsenter"), Program("script")]
+    fn on_a_terminal_stop_shows_the_phases_and_the_time_left(init) {
+        let mut run = service(init, &["--drain", "500ms", "--pre-stop", "sleep 0.3"]);
+        let client = format!("nsenter -t {} -p -m -- {} stop", run.pid(), ours());
+        let output = Command::new("script").args(["-q", "-e", "-c", &client, "/dev/null"]).stdin(Stdio::null()).output().unwrap();
+        let (status, text) = said(&output);
+        assert_eq!(status, Some(0), "{text}");
+        for part in ["  drain", "  pre-stop", "  stop", "[####", " left"] {
+            assert!(text.contains(part), "no {part:?} in {text}");
+        }
+        run.exits_with(0);
+    }
+
     []
     fn stop_tells_when_the_init_was_killed_instead(init) {
         let directory = TemporaryDirectory::new();
         let place = directory.path().join("socket").to_str().unwrap().to_owned();
         for words in [&["stop"][..], &["stop", "--until", "prepared"], &["pre-stop"]] {
-            let run = init.outside().options(["--control", &place, "--drain", "60s"]).shell(SERVICE).one_stream().start();
+            let run = init.outside().options(["--control", &place, "--drain", "60s", "--grace", "none"]).shell(SERVICE).one_stream().start();
             is_up(&run);
             let client = Command::new(ours()).args(words).args(["--control", &place]).stderr(Stdio::piped()).spawn().unwrap();
             let ready = || Command::new(ours()).args(["ready", "--control", &place]).status().unwrap().code();
@@ -1055,14 +1092,16 @@ import time; time.sleep(600)
     fn with_the_parents_proc_clients_are_let_in(_init) {
         let directory = TemporaryDirectory::new();
         let place = directory.path().join("socket").to_str().unwrap().to_owned();
-        let mut outer = Command::new("unshare")
-            .args(["-p", "-f", "--kill-child", "--", &ours(), "--report", "none", "--control", &place, "sh", "-c", SERVICE])
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        let mut outer = Ended(
+            Command::new("unshare")
+                .args(["-p", "-f", "--kill-child", "--", &ours(), "--report", "none", "--control", &place, "sh", "-c", SERVICE])
+                .stdout(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        );
         let mut up = [0; 3];
-        outer.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
-        let init = children(outer.id().cast_signed())[0].to_string();
+        outer.0.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let init = children(outer.0.id().cast_signed())[0].to_string();
         let ask = |words: &[&str]| {
             let mut command = Command::new("nsenter");
             command.args(["-t", &init, "-p", "--", &ours()]).args(words).args(["--control", &place]);
@@ -1070,7 +1109,7 @@ import time; time.sleep(600)
         };
         assert_eq!(ask(&["ready"]), (Some(0), String::new()));
         assert_eq!(ask(&["stop"]), (Some(0), String::new()));
-        assert_eq!(outer.wait().unwrap().code(), Some(0));
+        assert_eq!(outer.0.wait().unwrap().code(), Some(0));
     }
 
     [PidNamespace, Root, Program("nsenter"), Program("unshare")]
