@@ -308,8 +308,8 @@ fn descriptors(run: &Running) -> BTreeSet<String> {
 
 /// What the profile names besides: for arm64, which has no older spelling of a call, for moments that these runs do not meet,
 /// such as a suspension, a closed standard stream, a value queued for a single child or a large allocation, and for runc, which is
-/// under the filter when it makes its last calls: fstatfs and, unless there are no new privileges, those that change the user.
+/// under the filter when it makes its last calls: fstatfs, futex and, unless there are no new privileges, those that change the user.
 const ELSEWHERE: &[&str] = &[
-    "capget", "capset", "clone", "dup3", "faccessat", "fstatfs", "madvise", "mprotect", "mremap", "newfstatat", "openat", "readlinkat",
+    "capget", "capset", "clone", "dup3", "faccessat", "fstatfs", "futex", "madvise", "mprotect", "mremap", "newfstatat", "openat", "readlinkat",
     "restart_syscall", "rt_sigqueueinfo", "rt_sigreturn", "setgid", "setgroups", "setuid", "statx", "unlinkat",
 ];
