@@ -65,7 +65,7 @@ pub struct Event {
 }
 
 /// What it did.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Deed {
     /// Started the hook.
     Hook,
