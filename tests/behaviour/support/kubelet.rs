@@ -7,6 +7,7 @@
 
 use std::collections::HashSet;
 use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -296,28 +297,39 @@ impl RunningContainer {
     }
 }
 
-/// Kills what is in a container, wherever its parent is: a runtime knows it by its cgroup.
-fn kill_all(namespace: u64) {
-    wait_until("the container is empty", LIMIT, || {
-        let left = everything_in(namespace);
-        for pid in &left {
-            // SAFETY: the call takes its arguments by value.
-            unsafe { libc::kill(*pid, SIGKILL) };
-        }
-        left.is_empty()
-    });
-}
+/// A container's mount namespace, by which all that is in the container is known, wherever its parent is: a runtime has the
+/// cgroup for that. Held open, so that no other container gets its number.
+struct MountNamespace(File);
 
-fn mount_namespace(pid: i32) -> Option<u64> {
-    std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|file| file.ino())
-}
+impl MountNamespace {
+    /// Zombies are in no namespace any more.
+    fn of(pid: i32) -> Option<Self> {
+        File::open(format!("/proc/{pid}/ns/mnt")).ok().map(Self)
+    }
 
-/// Zombies are in no namespace any more.
-fn everything_in(namespace: u64) -> Vec<i32> {
-    assert_ne!(mount_namespace(std::process::id().cast_signed()), Some(namespace), "that is no container's");
-    let entries = std::fs::read_dir("/proc").into_iter().flatten();
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid| mount_namespace(pid) == Some(namespace)).collect()
+    fn number(&self) -> u64 {
+        self.0.metadata().expect("look at a namespace").ino()
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        let wanted = self.number();
+        let number = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|file| file.ino());
+        assert_ne!(number("self"), Some(wanted), "that is no container's");
+        let entries = std::fs::read_dir("/proc").into_iter().flatten();
+        let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+        names.filter_map(|name| name.parse().ok().filter(|_| number(&name) == Some(wanted))).collect()
+    }
+
+    fn kill_all(&self) {
+        wait_until("the container is empty", LIMIT, || {
+            let left = self.processes();
+            for pid in &left {
+                // SAFETY: the call takes its arguments by value.
+                unsafe { libc::kill(*pid, SIGKILL) };
+            }
+            left.is_empty()
+        });
+    }
 }
 
 impl RunningPod {
@@ -588,7 +600,7 @@ impl Shared {
 
     /// What the runtime does to stop a container.
     fn stop_container(&self, container: &RunningContainer, grace: u64) {
-        let namespace = mount_namespace(container.running.pid());
+        let namespace = MountNamespace::of(container.running.pid());
         self.note(container, Deed::Stop(grace));
         if !container.running.is_over() {
             let name = super::name(container.stop_signal);
@@ -602,7 +614,7 @@ impl Shared {
         // What is left in a PID namespace that is shared.
         if let Some(namespace) = namespace {
             container.running.wait_until_over();
-            kill_all(namespace);
+            namespace.kill_all();
         }
         self.note(container, Deed::Gone(container.exit_status()));
     }
