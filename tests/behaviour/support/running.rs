@@ -162,7 +162,8 @@ impl Running {
         self.timeline.note("init over");
     }
 
-    fn ends_within(&self, limit: Duration) -> bool {
+    /// Whether the init is over before this much time has passed.
+    pub fn ends_within(&self, limit: Duration) -> bool {
         use std::os::fd::AsFd;
         let milliseconds = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
         let mut poll_fd = [PollFd::new(self.end_of_init.as_fd(), PollFlags::POLLIN)];
