@@ -370,8 +370,9 @@ fn answer(request: Request, machine: &Shutdown, over: bool) -> Option<Answer> {
             if killed.count() > 0 {
                 failures.push(format!("killed {}", protocol::cut(killed, MAX_TEXT)));
             }
-            if machine.history().gave_up {
-                failures.push("some processes survived SIGKILL".to_owned());
+            let survivors = machine.history().survivors;
+            if survivors > 0 {
+                failures.push(format!("{survivors} processes survived SIGKILL"));
             }
             Some(Answer::Done(failures))
         }
