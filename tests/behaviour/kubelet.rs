@@ -5,13 +5,15 @@ use std::path::Path;
 use std::time::Duration;
 
 use nix::libc::SIGKILL;
+use serde_json::Value;
 
-use crate::support::Need::PidNamespace;
+use crate::manifests::{VALIDATOR, is_sidecar, manifests_in, pod, read, words};
+use crate::support::Need::{PidNamespace, Program};
 use crate::support::kubelet::{Container, Deed, Event, Hook, Pod, RunningPod, Stopped, joined, message_of};
 use crate::support::process::{send, wait_until};
 use crate::support::shutdown::let_pass;
 use crate::support::trace::{End, Recorded, Trace, read_all};
-use crate::support::{LIMIT, Subject, behaviours};
+use crate::support::{LIMIT, Subject, TemporaryDirectory, behaviours, example_file};
 
 /// What ends a replayed container's first process, as the test sends it.
 const END: i32 = 40;
@@ -306,6 +308,59 @@ fn sleep_within(grace: u64) -> TestHook {
     TestHook::Sleep((grace / 3).clamp(1, 5))
 }
 
+/// What a container of a manifest becomes here: the init as it is there, in front of a command that ends on any stop signal.
+fn container_of(init: Subject, container: &Value, stop_signal: &str) -> Container {
+    let ours = init.in_pod().init_path();
+    let resolved = |word: &String| if word.ends_with("/grace-init") { ours.clone() } else { word.into() };
+    let mut stage = init.in_pod();
+    let command = words(&container["command"]);
+    let [first, options @ .., end] = command.as_slice() else { panic!("no command: {container}") };
+    assert!(first.ends_with("/grace-init") && end == "--", "{command:?}");
+    stage = stage.options(options);
+    for entry in container["env"].as_array().into_iter().flatten() {
+        stage = stage.env(entry["name"].as_str().unwrap(), entry["value"].as_str().unwrap());
+    }
+    let stage = stage.reporter(&["--exit-on", &format!("{stop_signal}=0")]);
+    let made = Container::new(container["name"].as_str().unwrap(), stage).stop_signal(signal_number(stop_signal));
+    let made = if is_sidecar(container) { made.sidecar() } else { made };
+    let hook = &container["lifecycle"]["preStop"];
+    match hook["sleep"]["seconds"].as_u64() {
+        Some(seconds) => made.hook(Hook::Elsewhere(Duration::from_secs(seconds))),
+        None if hook["exec"].is_object() => made.hook(Hook::exec(words(&hook["exec"]["command"]).iter().map(resolved))),
+        None => made,
+    }
+}
+
+/// Stops the pod of a manifest, whose images have this STOPSIGNAL.
+#[track_caller]
+fn check_manifest(init: Subject, name: &str, pod: &Value, stop_signal: &str) {
+    let all = ["initContainers", "containers"].map(|key| pod[key].as_array().into_iter().flatten());
+    let all: Vec<&Value> = all.into_iter().flatten().filter(|container| container["command"][1] != "copy-to").collect();
+    let made = all.iter().map(|container| container_of(init, container, stop_signal));
+    let running = made.fold(Pod::new(), Pod::container).start();
+    let names: Vec<&str> = all.iter().filter_map(|container| container["name"].as_str()).collect();
+    for container in &names {
+        running.container(container).wait_for("ready");
+    }
+    let stopped = running.delete(pod["terminationGracePeriodSeconds"].as_u64().unwrap()).wait();
+    for container in names {
+        let seen = running.container(container);
+        let picture = format!("{name}, {stop_signal}, {container}:\n{stopped}{}\n{}", seen.message(), seen.timeline().picture());
+        assert_eq!(seen.timeline().count(&format!("signal SIG{stop_signal}")), 1, "{picture}");
+        assert!(!stopped.was_killed(container), "{picture}");
+        assert_eq!((stopped.status(container), seen.message().as_str()), (0, ""), "{picture}");
+        assert_eq!(seen.timeline().count("kubelet: hook-failed"), 0, "{picture}");
+    }
+}
+
+/// Reads `841ms` or `4.77s`.
+fn seconds(text: &str) -> Option<f64> {
+    match text.strip_suffix("ms") {
+        Some(milliseconds) => Some(milliseconds.parse::<f64>().ok()? / 1_000.0),
+        None => text.strip_suffix('s')?.parse().ok(),
+    }
+}
+
 /// Waits until a client sees the init of the only container drain.
 #[track_caller]
 fn wait_until_draining(pod: &RunningPod, init: Subject) {
@@ -444,7 +499,7 @@ behaviours! {
             }
             let told = message.lines().find(|line| line.contains("SIGTERM came after")).unwrap_or_default();
             assert!(told.contains("of the 30s grace") && told.contains("cut off"), "{}", seen.picture());
-            let after = told.split_once("came after ").and_then(|(_, rest)| rest.split_once('s')?.0.parse::<f64>().ok());
+            let after = told.split_once("came after ").and_then(|(_, rest)| seconds(rest.split_once(' ')?.0));
             let after = after.unwrap_or_else(|| panic!("after how much?\n{}", seen.picture()));
             // It counts from the moment when the hook reached it.
             let wanted = case.grace as f64;
@@ -635,5 +690,26 @@ behaviours! {
         client.wait().expect("wait for pre-stop");
         assert_eq!((probe(&["ready"]), probe(&["ready", "--serving"])), (Some(0), Some(0)));
         pod.only().timeline().never_saw("signal SIGTERM");
+    }
+
+    [PidNamespace, Program(VALIDATOR)]
+    fn every_manifest_of_the_page_on_kubernetes_stops_well_with_any_stop_signal(init) {
+        let directory = TemporaryDirectory::new();
+        let mut manifests = manifests_in("docs/kubernetes.md", &directory);
+        manifests.push(("sidecar.yaml".to_owned(), example_file("kubernetes/sidecar.yaml")));
+        assert!(manifests.len() >= 5, "{manifests:?}");
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = manifests.iter().flat_map(|(name, path)| {
+                let manifest = read(path);
+                // Without our hook only a signal of --stop-on begins a drain; here there is none to skip.
+                ["TERM", "QUIT", "USR1"].map(|signal| {
+                    let manifest = manifest.clone();
+                    scope.spawn(move || check_manifest(init, name, pod(&manifest), signal))
+                })
+            }).collect();
+            for thread in threads {
+                joined(thread.join());
+            }
+        });
     }
 }
