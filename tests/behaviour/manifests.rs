@@ -1,5 +1,7 @@
-//! The Kubernetes manifests of the examples and of README: valid, accepted by the binary, and with one grace in both places.
+//! The Kubernetes manifests of the examples, of README and of docs/kubernetes.md: valid, accepted by the binary, and with a
+//! grace that fits the pod's.
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -8,7 +10,8 @@ use serde_json::Value;
 use crate::support::Need::Program;
 use crate::support::{Recipe, Subject, TemporaryDirectory, behaviours, example_file};
 
-const VALIDATOR: &str = "kubernetes-validate";
+/// Reads manifests.
+pub const VALIDATOR: &str = "kubernetes-validate";
 
 /// Every manifest: its name, and a file with it.
 fn manifests(directory: &TemporaryDirectory) -> Vec<(String, PathBuf)> {
@@ -21,14 +24,23 @@ fn manifests(directory: &TemporaryDirectory) -> Vec<(String, PathBuf)> {
             }
         }
     }
-    let readme = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md"));
-    let blocks = readme.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
-    for (number, block) in blocks.filter(|block| block.starts_with("apiVersion")).enumerate() {
-        let path = directory.file(&format!("readme-{number}.yaml"), 0o644, block);
-        found.push((format!("README.md, manifest {number}"), path));
-    }
+    found.extend(manifests_in("README.md", directory));
+    found.extend(manifests_in("docs/kubernetes.md", directory));
     assert!(found.len() > 8, "{found:?}");
     found
+}
+
+/// The manifests in a page's blocks of code: their names, and files with them.
+pub fn manifests_in(page: &str, directory: &TemporaryDirectory) -> Vec<(String, PathBuf)> {
+    let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(page)).expect("read a page");
+    let blocks = text.split("```yaml\n").skip(1).filter_map(|rest| rest.split_once("```")).map(|(block, _)| block);
+    let manifests = blocks.filter(|block| block.starts_with("apiVersion")).enumerate();
+    let with_file = |(number, block): (usize, &str)| {
+        let name = format!("{page}, manifest {number}");
+        let path = directory.file(&format!("{}.yaml", name.replace(['/', ' ', ','], "-")), 0o644, block);
+        (name, path)
+    };
+    manifests.map(with_file).collect()
 }
 
 /// Whether the validator, which knows every field of the newest Kubernetes, takes it; else what it says.
@@ -39,7 +51,7 @@ fn validate(manifest: &Path) -> Result<(), String> {
 }
 
 /// The manifest as the validator's own YAML reader understands it.
-fn read(manifest: &Path) -> Value {
+pub fn read(manifest: &Path) -> Value {
     let find = |path: &std::ffi::OsString| std::env::split_paths(path).find(|place| place.join(VALIDATOR).is_file());
     let place = std::env::var_os("PATH").as_ref().and_then(find).expect("the validator's place");
     let script = "import json, sys, yaml; print(json.dumps(yaml.safe_load(open(sys.argv[1]))))";
@@ -48,14 +60,14 @@ fn read(manifest: &Path) -> Value {
 }
 
 /// The spec of the pods in a manifest.
-fn pod(manifest: &Value) -> &Value {
+pub fn pod(manifest: &Value) -> &Value {
     match manifest["kind"].as_str() {
         Some("Pod") => &manifest["spec"],
         _ => &manifest["spec"]["template"]["spec"],
     }
 }
 
-fn words(value: &Value) -> Vec<String> {
+pub fn words(value: &Value) -> Vec<String> {
     value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
@@ -85,7 +97,7 @@ fn example_of(container: &Value) -> Option<&str> {
 /// What the init is started with, by the manifest or else by the image; `None` in a container without it.
 fn options_of(container: &Value) -> Option<Vec<String>> {
     match words(&container["command"]).as_slice() {
-        [program, options @ .., end] if program == "/grace-init" && end == "--" => Some(options.to_vec()),
+        [program, options @ .., end] if program.ends_with("/grace-init") && end == "--" => Some(options.to_vec()),
         [] => Some(Recipe::of(example_of(container)?).options().to_vec()),
         _ => None,
     }
@@ -141,9 +153,23 @@ fn check_stop_signal(name: &str, options: &[String], variables: &[(String, Strin
     assert!(begins.split(',').any(|signal| signal == sent), "{name}: the image's SIG{sent} begins no shutdown: {begins}");
 }
 
+/// A native sidecar, by its place in the pod.
+pub fn is_sidecar(init_container: &Value) -> bool {
+    init_container["restartPolicy"] == "Always"
+}
+
+/// What a main container's init may be told as its grace: the pod's, less what a foreign hook takes; before a sidecar less
+/// what that needs.
+fn graces(pod: &Value, container: &Value) -> RangeInclusive<u64> {
+    let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or(0);
+    let longest = grace - container["lifecycle"]["preStop"]["sleep"]["seconds"].as_u64().unwrap_or(0);
+    let mut sidecars = pod["initContainers"].as_array().into_iter().flatten().filter(|container| is_sidecar(container));
+    if sidecars.next().is_some() { grace / 2..=longest - 2 } else { longest..=longest }
+}
+
 /// Checks one container; true when the init runs in it, or stops it.
 #[track_caller]
-fn check_container(init: Subject, name: &str, grace: u64, container: &Value) -> bool {
+fn check_container(init: Subject, name: &str, graces: RangeInclusive<u64>, container: &Value) -> bool {
     let variables = variables(container);
     check_variables(init, name, &variables);
     let doors = doors(container);
@@ -166,9 +192,12 @@ fn check_container(init: Subject, name: &str, grace: u64, container: &Value) -> 
         }
     };
     let picture = explain(init, &options, &variables).unwrap_or_else(|error| panic!("{name}: {error}"));
-    let wanted = explain(init, &["--grace".to_owned(), grace.to_string()], &[]).unwrap();
-    let graces = [&picture, &wanted].map(|text| text.split(" = ").next().map(str::to_owned));
-    assert_eq!(graces[0], graces[1], "{name}: the init's grace and terminationGracePeriodSeconds");
+    let stated = |picture: &str| picture.split(" = ").next().map(str::to_owned);
+    let is_stated = |grace: u64| {
+        let wanted = explain(init, &["--grace".to_owned(), grace.to_string()], &[]).unwrap();
+        stated(&picture) == stated(&wanted)
+    };
+    assert!(graces.clone().any(is_stated), "{name}: the init's grace is not within {graces:?}:\n{picture}");
     true
 }
 
@@ -200,8 +229,12 @@ behaviours! {
             let manifest = read(&path);
             let pod = pod(&manifest);
             let grace = pod["terminationGracePeriodSeconds"].as_u64().unwrap_or_else(|| panic!("{name}: no grace"));
+            let sidecars = pod["initContainers"].as_array().into_iter().flatten().filter(|container| is_sidecar(container));
+            for sidecar in sidecars {
+                assert!(check_container(init, &name, grace..=grace, sidecar), "{name}: a sidecar without the init");
+            }
             let containers = pod["containers"].as_array().into_iter().flatten();
-            checked += containers.filter(|container| check_container(init, &name, grace, container)).count();
+            checked += containers.filter(|container| check_container(init, &name, graces(pod, container), container)).count();
         }
         assert_eq!(checked, manifests(&directory).len(), "a manifest that does not run the init");
     }

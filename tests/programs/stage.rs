@@ -1,7 +1,7 @@
 //! Sets the stage for an init under test, and clears it afterwards.
 //!
 //! ```text
-//! stage [--pid-namespace | --pid-namespace-of PID] [--container SHM] [--bind FILE=PATH]...
+//! stage [--pid-namespace | --pid-namespace-of PID] [--container SHM] [--read-only-run] [--bind FILE=PATH]...
 //!       [--terminal PATH] [--stdin PATH] [--ignore SIG]... [--block SIG]...
 //!       [--open FD=PATH]... [--close FD]... -- PROGRAM [ARG]...
 //! stage --pid-namespace -- pause
@@ -13,7 +13,7 @@
 //! the other end of our stdin, however that test ends.
 //!
 //! With `--container` PROGRAM has a mount namespace as a pod's container has one: a `/dev` and a `/run` of its own, and the
-//! directory SHM as `/dev/shm`. `--bind` mounts a file there as well. `pause` is a program of ours that only reaps, as a pod's
+//! directory SHM as `/dev/shm`; with `--read-only-run` nothing can be written to that `/run`. `--bind` mounts a file there as well. `pause` is a program of ours that only reaps, as a pod's
 //! infrastructure container does. `--enter` runs PROGRAM in the namespaces of process PID, as a runtime's exec does: its
 //! parent stays outside, and its end becomes ours.
 #![allow(
@@ -45,6 +45,7 @@ struct Plan {
     pid_namespace: bool,
     pid_namespace_of: Option<pid_t>,
     container: Option<PathBuf>,
+    read_only_run: bool,
     bind: Vec<(PathBuf, PathBuf)>,
     enter: Option<pid_t>,
     terminal: Option<PathBuf>,
@@ -75,6 +76,10 @@ fn plan() -> Result<Plan, Failure> {
             "--" => break,
             "--pid-namespace" => {
                 plan.pid_namespace = true;
+                continue;
+            }
+            "--read-only-run" => {
+                plan.read_only_run = true;
                 continue;
             }
             _ => {}
@@ -230,7 +235,11 @@ fn mount_container(plan: &Plan) -> Result<(), Failure> {
             unsafe { libc::close(fd) };
         }
     }
-    plan.bind.iter().try_for_each(|(file, path)| bind(file, path))
+    plan.bind.iter().try_for_each(|(file, path)| bind(file, path))?;
+    if plan.read_only_run {
+        mount(none, "/run", none, MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, none)?;
+    }
+    Ok(())
 }
 
 /// Mounts a file at a path, which is made where it is missing.

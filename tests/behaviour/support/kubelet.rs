@@ -89,6 +89,12 @@ impl Container {
         self
     }
 
+    /// Nothing but `/dev/shm` and `/tmp` can be written to of the places for a socket.
+    pub fn read_only_run(mut self) -> Self {
+        self.stage = self.stage.staged(["--read-only-run"]);
+        self
+    }
+
     /// Its terminationMessagePath.
     pub fn message_path(mut self, path: &str) -> Self {
         self.message_path = path.into();
@@ -407,11 +413,13 @@ impl Stopping {
 /// What a thread returned; panics with its message where it panicked.
 #[track_caller]
 pub fn joined<T>(result: std::thread::Result<T>) -> T {
-    result.unwrap_or_else(|panic| match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(message), _) => panic!("{message}"),
-        (None, Some(message)) => panic!("{message}"),
-        (None, None) => panic!("no message"),
-    })
+    result.unwrap_or_else(|panic| panic!("{}", message_of(&*panic)))
+}
+
+/// What a panic said.
+pub fn message_of(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().cloned();
+    text.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned())).unwrap_or_default()
 }
 
 /// What the kubelet and the runtime did, in order.
