@@ -147,8 +147,10 @@ behaviours! {
             let begin = way.trim_end_matches('-');
             assert!(tried.contains(begin), "no test tries {way:?}");
         }
-        for line in install.lines().filter(|line| line.starts_with("dpkg ") || line.starts_with("rpm ") || line.starts_with("pip ")) {
-            assert!(read("docs/install.md").contains(line), "docs/install.md has no line {line:?}");
+        let commands = install.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("commands");
+        for line in commands.lines() {
+            let command = line.split('#').next().unwrap_or_default().trim_end();
+            assert!(read("docs/install.md").contains(command), "docs/install.md has no line {command:?}");
         }
     }
 }
