@@ -55,6 +55,7 @@ themes! {
     images
     kubelet
     manifests
+    packaging
     security
     services
     storms
