@@ -58,6 +58,14 @@ impl Subscriber for EventsOnly {
     fn exit(&self, _: &span::Id) {}
 }
 
+/// The time of day in UTC, such as `12:00:01`, as the records' times have it.
+pub fn time_of_day() -> String {
+    let mut text = String::new();
+    // Without the time the line still tells the rest.
+    let _ = SystemTime.format_time(&mut Writer::new(&mut text));
+    text.get(11..19).unwrap_or_default().to_owned()
+}
+
 /// Writes each event as one record.
 struct Records {
     format: Format,

@@ -4,7 +4,7 @@
 use grace_init::cli::{self, Environment, Invocation};
 use grace_init::outcome::ExitStatus;
 use grace_init::system::linux::entry::{self, Origin};
-use grace_init::system::linux::{files, process};
+use grace_init::system::linux::{files, process, report_unusable};
 use grace_init::{control::client, entry, init, init::hook, init::pause, log, output, report};
 
 entry!(run);
@@ -43,7 +43,10 @@ fn run(origin: Origin) -> ExitStatus {
             origin.give_back_mask();
             output::print(&text)
         }
-        Err(refusal) => output::refuse(&refusal),
+        Err(refusal) => {
+            report_unusable(&refusal.text());
+            output::refuse(&refusal)
+        }
     }
 }
 

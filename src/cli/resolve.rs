@@ -23,8 +23,6 @@ use crate::plan::{
 use crate::signal::{Rewrite, Rewrites, Signal, SignalSet};
 use crate::time::Written;
 
-/// Where the kubelet, and the container runtimes that follow it, make the end of a container's last words visible.
-const TERMINATION_LOG: &str = "/dev/termination-log";
 const DEFAULT_RESERVE: Duration = Duration::from_secs(2);
 const DEFAULT_LEFTOVER_GRACE: Duration = Duration::from_secs(5);
 const MAX_DEFAULT_STOP_WINDOW: Duration = Duration::from_secs(10);
@@ -88,7 +86,7 @@ pub fn run(mut words: ParsedWords, environment: &Environment<'_>) -> Result<Invo
         report: match init.report {
             Some(OptionalPath::At(path)) => Report::File((environment.absolute)(&path)),
             Some(OptionalPath::None) => Report::None,
-            None => Report::File(TERMINATION_LOG.into()),
+            None => Report::Default,
         },
         control: control(init.control, environment),
         log: log_plan(&log),

@@ -1,16 +1,21 @@
 //! What the init says on its way.
 
-use std::io;
+use std::time::Duration;
 
 use tracing::{debug, error, info, warn};
 
 use super::run_loop::Init;
+use crate::log;
 use crate::outcome::ExitStatus;
-use crate::plan::Report;
-use crate::report::{self, Summary};
+use crate::report::{self, ReportLine, Summary};
 use crate::shutdown::{Notice, Phase, StepEnd, StepId};
 use crate::system::{Descendants, System};
 use crate::time::Deadline;
+
+/// How long we wait for the report to be written.
+const MAX_REPORT_WAIT: Duration = Duration::from_millis(500);
+/// And how long though our time is over: a disk that works takes less.
+const MIN_REPORT_WAIT: Duration = Duration::from_millis(20);
 
 impl<S: System> Init<S> {
     pub(super) fn tell(&mut self, notice: Notice) {
@@ -44,9 +49,10 @@ impl<S: System> Init<S> {
         }
     }
 
-    pub(super) fn append_to_report(&mut self, line: report::ReportLine) {
-        let Report::File(path) = &self.plan.report else { return };
-        let _ = (path, line);
+    pub(super) fn append_to_report(&mut self, which: ReportLine) {
+        let Some(path) = &self.report else { return };
+        let line = report::line_on_the_way(&self.machine, which, self.system.now(), &log::time_of_day());
+        self.system.append_report_line(path, &line);
     }
 
     fn tell_phase(&self, phase: Phase) {
@@ -104,11 +110,13 @@ impl<S: System> Init<S> {
                 info!(trigger, signal, elapsed_ms, exit_code, json = members, "{text}");
             }
         }
-        let (Report::File(path), Some(report)) = (&self.plan.report, summary.report()) else { return };
-        match self.system.append_report(path, &report) {
-            Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => warn!(%error, path = %path.display(), "cannot write the report"),
+        let report = summary.report();
+        let Some(path) = &self.report else { return };
+        // The disk may hang: a little of what is left to us is all that it gets.
+        let left = self.machine.time_left_to_leave(self.system.now()).unwrap_or(MAX_REPORT_WAIT);
+        let patience = left.checked_div(4).unwrap_or_default().clamp(MIN_REPORT_WAIT, MAX_REPORT_WAIT);
+        if let Err(error) = self.system.settle_report(path, report.as_deref(), patience) {
+            warn!(%error, path = %path.display(), "cannot write the report");
         }
     }
 }

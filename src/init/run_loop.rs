@@ -4,6 +4,7 @@
 //! the loop goes on.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use anyhow::Error;
 use nix::errno::Errno;
@@ -13,7 +14,7 @@ use tracing::{debug, error, warn};
 use super::steps::Steps;
 use crate::control::server::{Clients, FAREWELL, FAREWELL_MARGIN, Facts};
 use crate::outcome::{ExitStatus, Outcome};
-use crate::plan::{Adopt, Cause, Control, Placement, Plan};
+use crate::plan::{Adopt, Cause, Control, Placement, Plan, Report};
 use crate::shutdown::{Action, Event, History, Notice, Received, Shutdown, Surroundings, Victim};
 use crate::signal::{Sender, Signal};
 use crate::system::{Arrival, Descendant, ExecState, Reaped, StartError, Started, System};
@@ -36,6 +37,8 @@ pub struct Init<S: System> {
     /// When everything may be looked through for what to kill again.
     pub(super) next_kill_pass: Moment,
     orphans_reaped: u64,
+    /// Where the report goes.
+    pub(super) report: Option<PathBuf>,
     clients: Clients<S>,
 }
 
@@ -66,12 +69,7 @@ impl<S: System> Init<S> {
             adopt_orphans(&plan, &mut system);
         }
         let is_first_process = system.is_first_process();
-        let surroundings = Surroundings {
-            on_kubernetes: plan.place.is_kubernetes(),
-            is_first_process,
-            has_terminal: system.has_terminal(),
-            ignored_at_start: system.ignored_at_start(),
-        };
+        let has_terminal = system.has_terminal();
         if plan.placement == Placement::NewSession {
             system.give_up_terminal();
         }
@@ -90,6 +88,15 @@ impl<S: System> Init<S> {
         debug!(pid = pid.as_raw(), command = %plan.command.program.display(), "started the command");
         let clients = Clients::of(listener);
         system.leave_working_directory();
+        // After the start, which needs none of it.
+        let termination_log = if is_first_process { system.termination_log() } else { None };
+        let surroundings = Surroundings {
+            on_kubernetes: plan.place.is_kubernetes() || termination_log.is_some(),
+            is_first_process,
+            has_terminal,
+            ignored_at_start: system.ignored_at_start(),
+        };
+        let report = report_path(&plan.report, is_first_process, termination_log, &system);
         let now = system.now();
         let mut init = Self {
             machine: Shutdown::new(&plan, surroundings, now),
@@ -100,6 +107,7 @@ impl<S: System> Init<S> {
             killed: BTreeMap::new(),
             next_kill_pass: now,
             orphans_reaped: 0,
+            report,
             clients,
         };
         init.watch_our_parent();
@@ -223,6 +231,9 @@ impl<S: System> Init<S> {
             ExecState::Failed(start_error) => {
                 let (error, status) = could_not_start(&self.plan, &self.system, start_error);
                 error!("{error:#}");
+                if let Some(path) = &self.report {
+                    self.system.report_failed_start(path, &format!("{error:#}\n"));
+                }
                 // The child ends by itself; what a stop request has started meanwhile does not.
                 if !self.steps.is_empty() {
                     self.kill_all();
@@ -389,6 +400,26 @@ fn adopt_orphans<S: System>(plan: &Plan, system: &mut S) {
         }
         Adopt::Nothing => {
             warn!("not PID 1 and not asked to adopt: orphans go to another process, and zombies may stay");
+        }
+    }
+}
+
+/// The report's file, where there is to be one.
+fn report_path<S: System>(
+    report: &Report,
+    is_first_process: bool,
+    termination_log: Option<PathBuf>,
+    system: &S,
+) -> Option<PathBuf> {
+    match report {
+        Report::None => None,
+        Report::Default if is_first_process => termination_log.or_else(|| system.default_report()),
+        Report::Default => None,
+        Report::File(path) => {
+            if !system.is_there(path) {
+                warn!(path = %path.display(), "the file of --report is not there; a report is written to an existing file only");
+            }
+            Some(path.clone())
         }
     }
 }

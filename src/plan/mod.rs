@@ -261,6 +261,8 @@ pub struct Rung {
 /// Where the shutdown report goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
+    /// To the pod's termination log, or where other runtimes have one, when we are a container's first process.
+    Default,
     /// To this file, if it exists.
     File(PathBuf),
     /// Nowhere.

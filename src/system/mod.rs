@@ -8,7 +8,7 @@ pub mod linux;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -140,11 +140,22 @@ pub trait System {
     /// How many descriptors we may have open.
     fn max_descriptors(&self) -> usize;
 
-    /// Appends the report to an existing file, without waiting.
+    /// The file in which the kubelet shows a container's last words, if it mounted one for us.
+    fn termination_log(&self) -> Option<PathBuf>;
+    /// Whether there is such a file.
+    fn is_there(&self, path: &Path) -> bool;
+    /// Where such a file is in other places; `None` where there is none.
+    fn default_report(&self) -> Option<PathBuf>;
+    /// Appends a line to the report's file, if it exists. Nobody waits for it.
+    fn append_report_line(&mut self, path: &Path, line: &str);
+    /// Writes why the command could not be started, if the file is there and empty.
+    fn report_failed_start(&mut self, path: &Path, text: &str);
+    /// Takes our lines back, if nobody wrote behind them, and appends the report, if there is one. Waits no longer than
+    /// `patience`.
     ///
     /// # Errors
-    /// NotFound where the file is absent; the caller logs it.
-    fn append_report(&mut self, path: &Path, text: &str) -> io::Result<()>;
+    /// TimedOut when the disk hangs; the caller logs it and leaves.
+    fn settle_report(&mut self, path: &Path, report: Option<&str>, patience: Duration) -> io::Result<()>;
 }
 
 /// The init's end of a connection. Nothing here waits.

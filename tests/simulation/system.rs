@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -115,7 +115,9 @@ pub struct Sim {
     waiting_clients: Vec<Client>,
     pub starts: Vec<Start>,
     pub sent: Vec<Sent>,
-    pub reports: Vec<String>,
+    /// What went to the report's file on the way, and in the end.
+    pub report_lines: Vec<String>,
+    pub report: Option<String>,
     calls_awake: usize,
     forks: usize,
     /// How long we were kept from running, in all.
@@ -145,7 +147,8 @@ impl Sim {
             waiting_clients: Vec::new(),
             starts: Vec::new(),
             sent: Vec::new(),
-            reports: Vec::new(),
+            report_lines: Vec::new(),
+            report: None,
             calls_awake: 0,
             forks: 0,
             suspended: 0,
@@ -556,8 +559,27 @@ impl System for Sim {
         Ok(if self.waiting_clients.is_empty() { None } else { Some(self.waiting_clients.remove(0)) })
     }
 
-    fn append_report(&mut self, _: &Path, text: &str) -> io::Result<()> {
-        self.reports.push(text.to_owned());
+    fn termination_log(&self) -> Option<PathBuf> {
+        None
+    }
+
+    fn is_there(&self, _: &Path) -> bool {
+        true
+    }
+
+    fn default_report(&self) -> Option<PathBuf> {
+        Some("/dev/termination-log".into())
+    }
+
+    fn append_report_line(&mut self, _: &Path, line: &str) {
+        self.report_lines.push(line.to_owned());
+    }
+
+    fn report_failed_start(&mut self, _: &Path, _: &str) {}
+
+    fn settle_report(&mut self, _: &Path, report: Option<&str>, _: Duration) -> io::Result<()> {
+        self.call();
+        self.report = report.map(str::to_owned);
         Ok(())
     }
 }

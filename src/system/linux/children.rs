@@ -11,12 +11,13 @@ use crate::system::Reaped;
 
 /// Reaps one child that has ended.
 ///
-/// By the raw call: nix's reaps a child that a real-time signal killed and then answers EINVAL. `__WALL` takes
-/// children of clone(2) with another exit signal too (wait(2), "Linux notes").
+/// By the raw call: nix's reaps a child that a real-time signal killed and then answers EINVAL. Only children that end with
+/// SIGCHLD are waited for: a writer of the report has no signal and must not keep us (wait(2), `__WCLONE`), and whatever became
+/// our child when its parent died ends with SIGCHLD (kernel/exit.c, `reparent_leader`).
 pub fn reap_one() -> Reaped {
     let mut status = 0;
     // SAFETY: the status is ours to write.
-    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG | libc::__WALL) };
+    let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
     match pid {
         0 => Reaped::NoneEnded,
         1.. => match Signal::from_number(libc::WSTOPSIG(status)) {

@@ -11,8 +11,9 @@ use nix::unistd::{Pid, getpid};
 
 use crate::system::{Descendant, Descendants};
 
-/// Looks through `/proc`; `None` when that is missing or belongs to another PID namespace.
-pub(super) fn find() -> Option<Descendants> {
+/// Looks through `/proc`; `None` when that is missing or belongs to another PID namespace. Those that `is_ours` names work for
+/// the init itself.
+pub(super) fn find(is_ours: impl Fn(Pid) -> bool) -> Option<Descendants> {
     let me = getpid();
     // A /proc of another PID namespace names strangers by our children's numbers (proc(5), "/proc/self").
     if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(me.as_raw()) {
@@ -26,6 +27,7 @@ pub(super) fn find() -> Option<Descendants> {
             all.extend(read_stat(&entry.path().join("stat")));
         }
     }
+    all.retain(|process| !is_ours(process.pid));
     Some(Descendants::of(me, all, hides_processes()))
 }
 

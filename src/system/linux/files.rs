@@ -2,28 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions, Permissions};
-use std::io::{self, ErrorKind, Write};
+use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::libc;
-
 use super::exec::DEFAULT_PATH;
-
-/// Appends `text` to an existing file, in one write.
-///
-/// Without O_CREAT: the kubelet's termination log is a file that it mounted, maybe on a read-only root, and where
-/// it is absent nobody would read it. O_NONBLOCK, so that a FIFO without a reader is an error and not the end of the shutdown.
-///
-/// # Errors
-/// NotFound where the file is absent; the caller lets that pass and logs anything else.
-pub fn append_to_existing(path: &Path, text: &str) -> io::Result<()> {
-    let mut file =
-        OpenOptions::new().append(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
-    file.write_all(text.as_bytes())
-}
 
 /// Whether execvp(3) would find a program: by its path, or in `PATH`.
 pub fn is_program(program: &OsStr) -> bool {

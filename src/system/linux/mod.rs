@@ -13,6 +13,7 @@ mod exec;
 pub mod files;
 pub mod memory;
 pub mod process;
+mod report;
 pub mod signals;
 pub mod spawn;
 pub mod stderr;
@@ -22,7 +23,7 @@ pub mod wait;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -37,12 +38,25 @@ use entry::Origin;
 use signals::SignalFd;
 use spawn::ChildContext;
 
+/// How long the message of a start that failed may take to be written: a disk that hangs must not keep a container from failing.
+const MAX_FAILED_START_WAIT: Duration = Duration::from_millis(500);
+
+/// Writes to the container's termination log why it could not start at all, if we are its first process and nobody wrote there.
+pub fn report_unusable(text: &str) {
+    if control::is_first_process()
+        && let Some(path) = report::termination_log().or_else(report::default_place)
+    {
+        report::ReportFile::default().start_failed(&path, text, MAX_FAILED_START_WAIT);
+    }
+}
+
 /// The kernel that we run on.
 #[derive(Debug)]
 pub struct Linux {
     clock: Clock,
     signals: SignalFd,
     children: ChildContext,
+    report: report::ReportFile,
     own_pid: Pid,
 }
 
@@ -54,7 +68,13 @@ impl Linux {
     pub fn open(origin: &Origin, withheld: &[String]) -> nix::Result<Self> {
         let clock = Clock::start();
         let signals = SignalFd::open()?;
-        Ok(Self { clock, signals, children: ChildContext::of(origin, withheld), own_pid: getpid() })
+        Ok(Self {
+            clock,
+            signals,
+            children: ChildContext::of(origin, withheld),
+            report: report::ReportFile::default(),
+            own_pid: getpid(),
+        })
     }
 }
 
@@ -179,7 +199,7 @@ impl System for Linux {
     }
 
     fn descendants(&mut self) -> Option<Descendants> {
-        descendants::find()
+        descendants::find(|pid| self.report.is_writer(pid))
     }
 
     fn is_init_like_us(&self, pid: Pid) -> bool {
@@ -231,8 +251,28 @@ impl System for Linux {
         control::max_descriptors()
     }
 
-    fn append_report(&mut self, path: &Path, text: &str) -> io::Result<()> {
-        files::append_to_existing(path, text)
+    fn termination_log(&self) -> Option<PathBuf> {
+        report::termination_log()
+    }
+
+    fn is_there(&self, path: &Path) -> bool {
+        path.exists()
+    }
+
+    fn default_report(&self) -> Option<PathBuf> {
+        report::default_place()
+    }
+
+    fn append_report_line(&mut self, path: &Path, line: &str) {
+        self.report.append_line(path, line);
+    }
+
+    fn report_failed_start(&mut self, path: &Path, text: &str) {
+        self.report.start_failed(path, text, MAX_FAILED_START_WAIT);
+    }
+
+    fn settle_report(&mut self, path: &Path, report: Option<&str>, patience: Duration) -> io::Result<()> {
+        self.report.settle(path, report, patience)
     }
 }
 
