@@ -343,9 +343,7 @@ impl InputArgs {
         let resources =
             if self.resources.is_empty() { default.as_slice() } else { self.resources.as_slice() };
         match self.kubectl(resources, self.selector.as_deref()) {
-            Ok(text) => {
-                input.sources.push(Source { name: format!("kubectl get {}", resources.join(" ")), text })
-            }
+            Ok(text) => input.sources.push(Source::new(format!("kubectl get {}", resources.join(" ")), text)),
             Err(unusable) => {
                 input.unusable.push(unusable);
                 return;
@@ -353,7 +351,7 @@ impl InputArgs {
         }
         // Who may not list Services gets notes instead of warnings.
         if let Ok(text) = self.kubectl(&["services".to_owned()], None) {
-            input.sources.push(Source { name: "kubectl get services".to_owned(), text });
+            input.sources.push(Source::new("kubectl get services".to_owned(), text));
         }
     }
 

@@ -84,7 +84,7 @@ pub fn inject(
 
 /// What grace-init itself would say to the new manifest, should it refuse it.
 fn refused_settings(text: &str, settings: &Settings) -> Option<String> {
-    let source = Source { name: String::new(), text: text.to_owned() };
+    let source = Source::new(String::new(), text.to_owned());
     let documents = match super::input::parse(&source) {
         Ok(documents) => documents,
         Err(unusable) => {

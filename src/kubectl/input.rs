@@ -27,29 +27,47 @@ pub struct Source {
     pub name: String,
     /// The whole text.
     pub text: String,
+    /// Where each line begins, in bytes.
+    line_starts: Vec<usize>,
 }
 
 impl Source {
+    /// A text with its name.
+    pub fn new(name: String, text: String) -> Self {
+        let after_newlines = text.match_indices('\n').map(|(newline, _)| newline + 1);
+        let line_starts = std::iter::once(0).chain(after_newlines).collect();
+        Self { name, text, line_starts }
+    }
+
+    /// The line that holds a byte, counted from 0, and where it begins.
+    fn line_of(&self, byte: usize) -> (usize, usize) {
+        let line = self.line_starts.partition_point(|start| *start <= byte).saturating_sub(1);
+        (line, self.line_starts.get(line).copied().unwrap_or(0))
+    }
+
     /// The line and column of a byte, both counted from 1; columns count characters.
     pub fn position(&self, byte: usize) -> (usize, usize) {
-        let before = self.text.get(..byte).unwrap_or(&self.text);
-        let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-        let column = before.get(line_start..).map_or(0, |text| text.chars().count());
-        (before.matches('\n').count() + 1, column + 1)
+        let (line, start) = self.line_of(byte);
+        let column = self.text.get(start..byte).map_or(0, |text| text.chars().count());
+        (line + 1, column + 1)
+    }
+
+    /// Where the line that holds a byte begins, and where it ends, without its newline.
+    pub fn line_range(&self, byte: usize) -> Span {
+        let (line, start) = self.line_of(byte);
+        let end = self.line_starts.get(line + 1).map_or(self.text.len(), |next| next - 1);
+        start..end
     }
 
     /// The line that holds a byte, without its end.
     pub fn line_at(&self, byte: usize) -> &str {
-        let start =
-            self.text.get(..byte).and_then(|before| before.rfind('\n')).map_or(0, |newline| newline + 1);
-        let rest = self.text.get(start..).unwrap_or_default();
-        rest.split('\n').next().unwrap_or_default()
+        self.text.get(self.line_range(byte)).unwrap_or_default()
     }
 
     /// The line before the one that holds a byte.
     pub fn line_before(&self, byte: usize) -> Option<&str> {
-        let start = self.text.get(..byte)?.rfind('\n')?;
-        self.text.get(..start)?.rsplit('\n').next()
+        let (_, start) = self.line_of(byte);
+        Some(self.line_at(start.checked_sub(1)?))
     }
 }
 
@@ -356,7 +374,7 @@ pub fn read_all(names: &[PathBuf], stdin: &mut dyn Read) -> (Vec<Source>, Vec<Un
     for name in names {
         if name.as_os_str() == "-" {
             match read_text(&mut *stdin) {
-                Ok(text) => sources.push(Source { name: "<stdin>".to_owned(), text }),
+                Ok(text) => sources.push(Source::new("<stdin>".to_owned(), text)),
                 Err(reason) => unusable.push(Unusable { place: "<stdin>".to_owned(), reason }),
             }
         } else {
@@ -401,7 +419,7 @@ fn read_path(
         .map_err(|error| error.to_string())
         .and_then(|mut file| read_text(&mut file));
     match text {
-        Ok(text) => sources.push(Source { name: place, text }),
+        Ok(text) => sources.push(Source::new(place, text)),
         Err(reason) => unusable.push(Unusable { place, reason }),
     }
 }
@@ -422,7 +440,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn read(text: &str) -> Result<Vec<Node>, Unusable> {
-        parse(&Source { name: "x.yaml".to_owned(), text: text.to_owned() })
+        parse(&Source::new("x.yaml".to_owned(), text.to_owned()))
     }
 
     #[test]

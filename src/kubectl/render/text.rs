@@ -28,12 +28,13 @@ pub fn finding(finding: &Finding, source: &Source, style: Style) -> String {
         Level::Warning => Drawn::WARNING,
         Level::Note => Drawn::NOTE,
     };
-    let mut span = finding.span.clone();
-    // Only the first line of a long block is marked.
-    if let Some(length) = source.text.get(span.clone()).and_then(|text| text.find('\n')) {
-        span.end = span.start + length;
-    }
-    let snippet = Snippet::source(source.text.as_str())
+    // Only the first line of a long block is shown: a source may be as large as a cluster.
+    let line = source.line_range(finding.span.start);
+    let span =
+        finding.span.start - line.start..finding.span.end.min(line.end).max(finding.span.start) - line.start;
+    let (number, _) = source.position(finding.span.start);
+    let snippet = Snippet::source(source.text.get(line).unwrap_or_default())
+        .line_start(number)
         .path(source.name.as_str())
         .annotation(AnnotationKind::Primary.span(span).label(finding.label.as_str()));
     let about = match &finding.container {

@@ -126,7 +126,8 @@ fn grace(view: &View<'_>, init: &GraceInit, findings: &mut Vec<Finding>) {
         );
     } else if told < pod
         && view.container.hook.as_ref().is_none_or(|_| !view.has_foreign_hook())
-        && !view.container.is_sidecar
+        // Whoever has sidecars leaves them time: they are stopped when the main containers have ended.
+        && !view.pod().stoppable().any(|container| container.is_sidecar)
     {
         let title = format!("the init's grace of {} is shorter than the pod's {}", shown(told), shown(pod));
         findings.push(
