@@ -56,7 +56,7 @@ impl<S: System> Init<S> {
         };
         let remaining_ms = remaining.map(|left| u64::try_from(left.as_millis()).unwrap_or(u64::MAX));
         if phase == Phase::Killing {
-            warn!(phase = phase.name(), "the time is up: killing what is left");
+            warn!(phase = phase.name(), "killing what is left");
         } else {
             debug!(phase = phase.name(), remaining_ms, "a phase begins");
         }
@@ -71,7 +71,7 @@ impl<S: System> Init<S> {
                 warn!(step, number, exit_code = outcome.status().code(), "a step failed: it {outcome}");
             }
             StepEnd::NotStarted(reason) => warn!(step, number, "a step could not start: {reason}"),
-            StepEnd::Overdue => warn!(step, number, "a step's time is up: it is stopped"),
+            StepEnd::Overdue => warn!(step, number, "a step ran out of time and is stopped"),
             StepEnd::Cut => warn!(step, number, "a step was cut short"),
             StepEnd::Skipped => {}
         }
@@ -80,6 +80,7 @@ impl<S: System> Init<S> {
     /// What has ended and is only not reaped yet is nobody to speak of.
     fn tell_survivors(&mut self) {
         let survivors = self.system.descendants().as_ref().map_or(0, Descendants::count);
+        self.machine.found_survivors(survivors);
         if survivors > 0 {
             error!(processes = survivors, "some processes survived SIGKILL; exiting anyway");
         }
@@ -91,11 +92,16 @@ impl<S: System> Init<S> {
         let elapsed_ms = u64::try_from(summary.elapsed().as_millis()).unwrap_or(u64::MAX);
         let exit_code = status.code();
         if summary.is_worth_a_line() {
-            match self.machine.history().trigger {
-                Some(trigger) => {
-                    info!(trigger = %trigger.sender, signal = %trigger.request.signal(), elapsed_ms, exit_code, "{}", summary.summary());
-                }
-                None => info!(elapsed_ms, exit_code, "{}", summary.summary()),
+            let trigger = self.machine.history().trigger;
+            let sender = trigger.map(|trigger| trigger.sender.to_string());
+            let signal = trigger.map(|trigger| trigger.request.signal().to_string());
+            let (trigger, signal) = (sender.as_deref(), signal.as_deref());
+            let members = summary.json_members();
+            let (text, members) = (summary.summary(), members.as_str());
+            if summary.went_wrong() {
+                warn!(trigger, signal, elapsed_ms, exit_code, json = members, "{text}");
+            } else {
+                info!(trigger, signal, elapsed_ms, exit_code, json = members, "{text}");
             }
         }
         let (Report::File(path), Some(report)) = (&self.plan.report, summary.report()) else { return };

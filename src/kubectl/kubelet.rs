@@ -108,6 +108,8 @@ fn stop_one(
     let mut tell = |at: Duration, what: What| moments.push(Moment { at, subject: index, what });
     let (mut left, mut now) = (grace, Duration::ZERO);
     if let Some(hook) = subject.hook.filter(|_| grace > 0) {
+        // The kernel kills what runs in a container whose first process ends, the hook included.
+        let hook = if let Ends::At(end) = subject.ends { hook.min(end) } else { hook };
         let limit = Duration::from_secs(grace);
         tell(now, What::HookBegins);
         now = hook.min(limit);

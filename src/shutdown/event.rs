@@ -171,7 +171,7 @@ pub enum Action {
     /// Give the names of what still runs (`java(7)`, the command first) to [`Shutdown::found_running`]. The notice or the
     /// report line that wants them comes behind this.
     ListRunning,
-    /// Append one line to the report file, if it exists: `report::line` has its text. It comes after the signals and
+    /// Append one line to the report file, if it exists: `report::line_on_the_way` has its text. It comes after the signals and
     /// steps that it tells of. Whoever writes
     /// - never waits for the disk: a process of its own, or a write that is given up; PID 1 goes on at once;
     /// - opens `O_WRONLY|O_APPEND|O_NOFOLLOW|O_NONBLOCK` without `O_CREAT`, and only a regular file;
@@ -183,7 +183,8 @@ pub enum Action {
     Tell(Notice),
     /// Leave with this status. Last of all actions. Before it leaves the runner logs the summary and settles the report
     /// file: when it is exactly as long as where our last line ended and ends in what we wrote, our lines are cut off;
-    /// then the report is appended, if there is one. All of it as in [`Self::AppendToReport`], with `O_RDWR`.
+    /// then the report (`Summary::report`) is appended, if there is one. All of it as in [`Self::AppendToReport`], with
+    /// `O_RDWR`, and only when no process of ours is left.
     Leave(ExitStatus),
 }
 

@@ -111,6 +111,19 @@ impl StepRecord {
         }
     }
 
+    /// The word for how it stands, as programs read it.
+    pub fn state(&self) -> &'static str {
+        match &self.end {
+            None => "running",
+            Some(StepEnd::Ended(outcome)) if outcome.succeeded() => "succeeded",
+            Some(StepEnd::Ended(_)) => "failed",
+            Some(StepEnd::NotStarted(_)) => "not-started",
+            Some(StepEnd::Overdue) => "overdue",
+            Some(StepEnd::Cut) => "cut",
+            Some(StepEnd::Skipped) => "skipped",
+        }
+    }
+
     /// How long it took, or has taken until `now`.
     pub fn took(&self, now: Moment) -> Duration {
         self.ended.unwrap_or(now).since(self.began)
@@ -160,8 +173,8 @@ pub struct History {
     pub skipped_by: Option<Signal>,
     /// The command still ran at the end of a guessed grace.
     pub guess_is_over: bool,
-    /// Some processes survived SIGKILL.
-    pub gave_up: bool,
+    /// How many processes survived SIGKILL.
+    pub survivors: usize,
     /// The command's end.
     pub main: Option<MainEnd>,
     /// How many processes were there when the command had gone.
@@ -184,7 +197,7 @@ impl History {
             cut: None,
             skipped_by: None,
             guess_is_over: false,
-            gave_up: false,
+            survivors: 0,
             main: None,
             leftovers: 0,
             killed: Killed::default(),
@@ -244,13 +257,6 @@ impl History {
     /// The steps of one chain.
     pub fn steps_of(&self, chain: Chain) -> impl Iterator<Item = &StepRecord> {
         self.steps.iter().filter(move |record| record.id.chain == chain)
-    }
-
-    /// The time spent in a phase until `now`.
-    pub fn time_in(&self, phase: Phase, now: Moment) -> Option<Duration> {
-        let mut spans = self.spans.iter().filter(|span| span.phase == phase).peekable();
-        spans.peek()?;
-        Some(spans.fold(Duration::ZERO, |total, span| total.saturating_add(span.took(now))))
     }
 }
 

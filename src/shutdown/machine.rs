@@ -300,6 +300,11 @@ impl Shutdown {
         self.history.leftovers = self.history.leftovers.max(count);
     }
 
+    /// Remembers how many processes SIGKILL has not ended, at [`Notice::GaveUp`]; what is only not reaped yet is none.
+    pub fn found_survivors(&mut self, count: usize) {
+        self.history.survivors = count;
+    }
+
     /// Remembers a process that got SIGKILL, by name and PID. The command counts only if that is what it ends by: it may
     /// have been a zombie already.
     pub fn killed(&mut self, process: String, victim: Victim) {
@@ -865,7 +870,6 @@ impl Shutdown {
             }
             State::Killing { again, leave_by } => {
                 if leave_by.reached(now) {
-                    self.history.gave_up = true;
                     self.tell(Notice::GaveUp);
                     self.finish(now);
                 } else if now >= *again {

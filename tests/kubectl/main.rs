@@ -7,11 +7,13 @@
     clippy::arithmetic_side_effects,
     clippy::wildcard_enum_match_arm,
     clippy::print_stdout,
+    dead_code,
     missing_docs,
-    reason = "a test may panic"
+    reason = "a test may panic, and the reader of traces is not ours alone"
 )]
 
-mod traces;
+#[path = "../behaviour/support/trace.rs"]
+mod trace;
 
 mod corpus;
 mod injection;
