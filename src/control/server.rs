@@ -370,7 +370,7 @@ fn answer(request: Request, machine: &Shutdown, over: bool) -> Option<Answer> {
             if killed.count() > 0 {
                 failures.push(format!("killed {}", protocol::cut(killed, MAX_TEXT)));
             }
-            if machine.history().gave_up {
+            if machine.history().survivors > 0 {
                 failures.push("some processes survived SIGKILL".to_owned());
             }
             Some(Answer::Done(failures))
