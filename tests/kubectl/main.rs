@@ -11,6 +11,7 @@
     reason = "a test may panic"
 )]
 
+#[path = "../behaviour/traces/mod.rs"]
 mod traces;
 
 mod corpus;

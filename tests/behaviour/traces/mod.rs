@@ -61,7 +61,7 @@ pub enum What {
 impl Trace {
     /// All recorded stops.
     pub fn all() -> Vec<Self> {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubectl/traces");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/traces");
         let mut paths: Vec<_> =
             std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         paths.retain(|path| path.extension().is_some_and(|extension| extension == "trace"));
