@@ -20,6 +20,8 @@ const END: i32 = 40;
 const FOR_EVER: Duration = Duration::from_secs(3_600);
 /// How far the recorded times may be from those of a right double.
 const TOLERANCE: Duration = Duration::from_millis(300);
+/// How long containerd may take to clear a container away: in the recordings up to 0.4 s.
+const TEARDOWN: Duration = Duration::from_millis(600);
 /// How much later something may be on a busy machine.
 const NOISE: Duration = Duration::from_secs(1);
 
@@ -172,7 +174,8 @@ fn difference(recorded: &[traces::Event], stopped: &Stopped) -> Option<String> {
         let is_it = |(_, other): &(usize, traces::Event)| other.container == event.container && other.what == event.what;
         let Some(found) = ours.iter().position(is_it) else { return Some(format!("{event:?} did not happen")) };
         let (place, our) = ours.remove(found);
-        if our.at + TOLERANCE < event.at || our.at > event.at + TOLERANCE + NOISE {
+        let early = if event.what == What::Ended { TEARDOWN } else { TOLERANCE };
+        if our.at + early < event.at || our.at > event.at + TOLERANCE + NOISE {
             return Some(format!("{event:?} happened at {:?}", our.at));
         }
         places.push((place, event));
