@@ -16,6 +16,7 @@
 
 mod known_differences;
 mod support;
+mod traces;
 
 /// Declares the files of tests and the list of them in one place.
 macro_rules! themes {

@@ -12,8 +12,8 @@
     reason = "a test may panic, and the reader of traces is not ours alone"
 )]
 
-#[path = "../behaviour/support/trace.rs"]
-mod trace;
+#[path = "../behaviour/traces/mod.rs"]
+mod traces;
 
 mod corpus;
 mod injection;

@@ -1,94 +1,103 @@
 //! The kubelet's stop path without a kubelet, held against what a real one did.
 
-use std::path::Path;
 use std::time::Duration;
 
-use grace_init::kubectl::kubelet::{Ends, Subject, What, stop};
+use grace_init::kubectl::kubelet::{Ends, Moment, Subject, What as Modelled, stop};
 
-use crate::trace::{Deed, End, Recorded, Trace, read_all};
+use crate::traces::{Event, Trace, What};
 
 /// How far a recorded moment may be from the modelled one: what the kubelet, the runtime and a busy machine needed.
 const TOLERANCE: Duration = Duration::from_millis(300);
 
-/// A recorded container as the model knows it: how long its hook takes and when it ends. `start` is when this run of the
-/// kubelet began.
-fn subject(recorded: &Recorded, start: Duration) -> Subject {
-    let hook = recorded.hook.as_ref().map(|hook| hook.takes.last().copied().unwrap_or(Duration::MAX));
-    let ends = match recorded.end {
-        End::Stubborn => Ends::Never,
-        End::At(at, _) => Ends::At(at.saturating_sub(start)),
-        End::AfterSignal(after, _) => Ends::AfterSignal(after),
+/// What the kubelet could not know, taken from the recording: how long the hook took, and when the container ended.
+fn subjects(trace: &Trace, events: &[Event], start: Duration) -> Vec<Subject> {
+    let subject = |(name, is_sidecar): (String, bool)| {
+        let of = |wanted: &dyn Fn(&What) -> bool| {
+            events
+                .iter()
+                .find(|event| event.container == name && wanted(&event.what))
+                .map(|event| event.at - start)
+        };
+        let hook_ends = of(&|what| *what == What::HookEnds);
+        let overruns = of(&|what| *what == What::HookOverruns);
+        let ended = of(&|what| *what == What::Ended);
+        let was_told = of(&|what| matches!(what, What::Signal(_))).is_some();
+        let ends = match (of(&|what| *what == What::Kill), ended) {
+            (None, Some(ended)) if was_told => Ends::At(ended),
+            // The runtime had nobody to send a signal to.
+            (None, Some(_)) => Ends::At(Duration::ZERO),
+            (Some(_), _) | (None, None) => Ends::Never,
+        };
+        let is_gone = of(&|what| matches!(what, What::Stops(_))).is_none();
+        Subject {
+            name: name.clone(),
+            is_sidecar,
+            is_gone,
+            hook: hook_ends.or(overruns.map(|_| Duration::MAX)),
+            ends,
+        }
     };
-    Subject { name: recorded.name.clone(), is_sidecar: recorded.is_sidecar, is_gone: false, hook, ends }
+    trace.containers().into_iter().map(subject).collect()
 }
 
-fn modelled(deed: &Deed) -> What {
-    match deed {
-        Deed::Hook => What::HookBegins,
-        Deed::HookOver | Deed::HookFailed => What::HookEnds,
-        Deed::HookOverdue => What::HookOverruns,
-        Deed::Stop(seconds) => What::Stops { seconds: *seconds },
-        Deed::Signal(_) => What::Signal,
-        Deed::Kill => What::Kill,
-        Deed::Gone(_) => What::Ended,
-    }
+fn modelled(what: &What) -> Option<Modelled> {
+    Some(match what {
+        What::HookBegins => Modelled::HookBegins,
+        What::HookEnds => Modelled::HookEnds,
+        What::HookOverruns => Modelled::HookOverruns,
+        What::Stops(seconds) => Modelled::Stops { seconds: *seconds },
+        What::Signal(_) => Modelled::Signal,
+        What::Kill => Modelled::Kill,
+        What::Ended | What::EndsItself | What::StartsAgain => return None,
+    })
 }
 
-/// The moments of one container that the model has, with their times; where a signal found nobody it may be left out.
-fn events(trace: &Trace, name: &str, start: Duration) -> Vec<(Duration, What)> {
-    let of_container = trace.events.iter().filter(|event| event.container == name && event.at >= start);
-    let mut all: Vec<(Duration, What)> =
-        of_container.map(|event| (event.at.saturating_sub(start), modelled(&event.deed))).collect();
-    // A hook that overran ends with its container, which is no event of the kubelet's stop path.
-    if all.iter().any(|(_, what)| *what == What::HookOverruns) {
-        all.retain(|(_, what)| *what != What::HookEnds);
-    }
-    all
+/// When the kubelet's own clock for this stop began: a restarted kubelet begins again.
+fn start(events: &[Event]) -> Duration {
+    let single = events.iter().all(|event| event.container == events[0].container);
+    let hook = events.iter().rev().find(|event| single && event.what == What::HookBegins);
+    hook.unwrap_or_else(|| events.iter().find(|event| modelled(&event.what).is_some()).unwrap()).at
 }
 
 #[test]
 fn the_model_gives_the_recorded_order_and_times() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/behaviour/traces");
-    let traces = read_all(&directory);
+    let traces = Trace::all();
     assert_eq!(traces.len(), 50);
-    let (mut compared, mut farthest) = (0, Duration::ZERO);
+    let mut compared = 0;
+    let mut farthest = Duration::ZERO;
     for trace in &traces {
-        let start = trace.kubelet_restart.unwrap_or_default();
-        let subjects: Vec<Subject> =
-            trace.containers.iter().map(|recorded| subject(recorded, start)).collect();
-        let moments = stop(trace.grace, &subjects);
-        for (index, subject) in subjects.iter().enumerate() {
-            let mut recorded = events(trace, &subject.name, start);
-            let mut model: Vec<(Duration, What)> = moments
-                .iter()
-                .filter(|moment| moment.subject == index)
-                .map(|moment| (moment.at, moment.what))
+        for events in trace.stops() {
+            let start = start(&events);
+            let events: Vec<Event> = events
+                .into_iter()
+                .filter(|event| event.at >= start && event.what != What::EndsItself)
                 .collect();
-            // Of a container that ended before its turn the runtime tells only when it is asked.
-            if !recorded.iter().any(|(_, what)| *what == What::Signal) {
-                for all in [&mut recorded, &mut model] {
-                    all.retain(|(_, what)| !matches!(what, What::Signal | What::Ended));
-                }
-            }
-            let order = |all: &[(Duration, What)]| all.iter().map(|(_, what)| *what).collect::<Vec<What>>();
-            assert_eq!(order(&model), order(&recorded), "{}: {}", trace.name, subject.name);
-            for ((modelled, what), (at, _)) in model.iter().zip(&recorded) {
-                let off = at.abs_diff(*modelled);
-                // Reaping the container and telling of it took the runtime longer than the rest.
-                let allowed = if *what == What::Ended { TOLERANCE * 2 } else { TOLERANCE };
+            let subjects = subjects(trace, &events, start);
+            let moments: Vec<Moment> = stop(trace.effective_grace(), &subjects);
+            let expected: Vec<(String, Modelled, Duration)> = events
+                .iter()
+                .filter_map(|event| Some((event.container.clone(), modelled(&event.what)?, event.at - start)))
+                .collect();
+            for (container, what, at) in &expected {
+                let is_it =
+                    |moment: &&Moment| subjects[moment.subject].name == *container && moment.what == *what;
+                let moment = moments.iter().find(is_it);
+                let moment = moment
+                    .unwrap_or_else(|| panic!("{}: {container} {what:?} at {at:?}: {moments:?}", trace.name));
+                let off = at.abs_diff(moment.at);
                 assert!(
-                    off <= allowed,
-                    "{}: {} {what:?} at {at:?}, modelled {modelled:?}",
+                    off <= TOLERANCE,
+                    "{}: {container} {what:?} at {at:?}, modelled {:?}",
                     trace.name,
-                    subject.name
+                    moment.at
                 );
-                if *what != What::Ended {
-                    farthest = farthest.max(off);
-                }
+                farthest = farthest.max(off);
                 compared += 1;
             }
+            let count = moments.iter().filter(|moment| moment.what != Modelled::Ended).count();
+            assert_eq!(count, expected.len(), "{}: {moments:?}", trace.name);
         }
     }
     assert!(compared > 200, "only {compared} moments");
-    println!("{compared} moments, the farthest but for ends {farthest:?} off");
+    println!("{compared} moments, the farthest {farthest:?} off");
 }

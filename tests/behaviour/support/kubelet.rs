@@ -20,11 +20,56 @@ use nix::libc::{self, SIGKILL, SIGTERM};
 
 use super::process::{self, wait_until};
 use super::shutdown::let_pass;
-pub use super::trace::{Deed, Event};
 use super::{LIMIT, Running, Stage, Subject, TemporaryDirectory, example};
 
 /// What the kubelet raises every grace to, in seconds.
 const MINIMUM_GRACE: u64 = 2;
+
+/// Something that the kubelet or the runtime did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// Since the stop began, in the kubelet's time.
+    pub at: Duration,
+    pub container: String,
+    pub deed: Deed,
+}
+
+/// What it did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Deed {
+    /// Started the hook.
+    Hook,
+    /// Saw the hook end well.
+    HookOver,
+    /// Saw the hook end with a failure.
+    HookFailed,
+    /// Went on without the hook, which had used up the grace.
+    HookOverdue,
+    /// Asked the runtime to stop the container, with so many seconds between signal and SIGKILL.
+    Stop(u64),
+    /// Sent the stop signal, here without `SIG`.
+    Signal(String),
+    /// Sent SIGKILL.
+    Kill,
+    /// Saw the container gone, with this exit status.
+    Gone(i32),
+}
+
+impl std::fmt::Display for Event {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let container = &self.container;
+        match &self.deed {
+            Deed::Hook => write!(f, "hook {container}"),
+            Deed::HookOver => write!(f, "hook-over {container}"),
+            Deed::HookFailed => write!(f, "hook-failed {container}"),
+            Deed::HookOverdue => write!(f, "hook-overdue {container}"),
+            Deed::Stop(seconds) => write!(f, "stop {container} {seconds}"),
+            Deed::Signal(signal) => write!(f, "signal {container} {signal}"),
+            Deed::Kill => write!(f, "kill {container}"),
+            Deed::Gone(status) => write!(f, "gone {container} {status}"),
+        }
+    }
+}
 
 /// A container of a pod that is still to be started.
 pub struct Container {
@@ -442,14 +487,14 @@ impl Stopped {
         let of_it = self.0.iter().filter(|event| event.container == container);
         let status = of_it
             .filter_map(|event| if let Deed::Gone(status) = event.deed { Some(status) } else { None })
-            .last();
+            .next_back();
         status.unwrap_or_else(|| panic!("{container} is not gone: {self}"))
     }
 }
 
 impl std::fmt::Display for Stopped {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.0.iter().try_for_each(|event| writeln!(f, "  {event}"))
+        self.0.iter().try_for_each(|event| writeln!(f, "  {:8.3} {event}", event.at.as_secs_f64()))
     }
 }
 
@@ -480,7 +525,7 @@ impl Shared {
         let mut stop = self.stop.lock().expect("the stop");
         let at = Duration::from_secs_f64(stop.began.elapsed().div_duration_f64(self.second));
         let event = Event { at, container: container.name.clone(), deed };
-        let text = format!("kubelet: {}", event.to_string().split_once(' ').map_or("", |(_, text)| text));
+        let text = format!("kubelet: {event}");
         if let Deed::Gone(_) = event.deed {
             stop.gone.insert(container.name.clone());
         }

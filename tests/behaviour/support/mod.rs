@@ -13,7 +13,6 @@ mod subject;
 mod temporary;
 mod terminal;
 mod timeline;
-pub mod trace;
 
 pub use needs::Need;
 pub use recipe::{Recipe, example_file};
