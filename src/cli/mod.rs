@@ -191,7 +191,8 @@ fn parse(
     words: VecDeque<OsString>,
     environment: &Environment<'_>,
 ) -> Result<Parsed> {
-    let words = split_string::expand(command_line, words)?;
+    let splits = command_line.options().any(|option| option.spec().name == "split-string");
+    let words = if splits { split_string::expand(command_line, words)? } else { words };
     let mut command = command_line.command();
     let mut matches = matches(&mut command, words.iter()).map_err(|error| match words.front() {
         Some(word) if error.kind() == ErrorKind::UnknownArgument && word.as_bytes().contains(&b' ') => {

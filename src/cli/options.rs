@@ -19,7 +19,7 @@ group! {
             "time the orchestrator gives, or none for no deadline [what the place usually gives]")
             .short('g')
             .details("Write the pod's terminationGracePeriodSeconds, or docker stop -t, here as it is. \
-                TERMINATION_GRACE_PERIOD_SECONDS is read too. A grace that nobody told never kills the command at its end.");
+                TERMINATION_GRACE_PERIOD_SECONDS is read too. An assumed grace does not kill the command when it ends.");
         reserve: One<Duration> = One::text("reserve", "DUR", values::duration,
             "kept back at its end for SIGKILL, reaping, post-stop and the report [2s, at most a fifth of the grace]");
         drain: One<Duration> = One::text("drain", "DUR", values::duration,
@@ -38,7 +38,7 @@ group! {
         stop_window: One<Duration> = One::text("stop-window", "DUR", values::duration,
             "time the command always keeps between its stop signal and SIGKILL [a third of the budget, at most 10s]")
             .details("The budget is the grace less the reserve. The default is at least as long as the ladder, and shrinks \
-                to what the drain leaves, but not below a tenth of the budget.");
+                to what the drain leaves (half of that if there are pre-stop steps), but not below a tenth of the budget.");
     }
 }
 
@@ -99,7 +99,7 @@ group! {
     /// What prints a text and exits.
     AboutOptions {
         short_help: Flag = Flag::new("short-help", "print a short help").only_short('h');
-        help: Flag = Flag::new("help", "print all there is to know, with the variable of each option");
+        help: Flag = Flag::new("help", "print every option in detail, with its variable");
         version: Flag = Flag::new("version", "print the version").short('V');
     }
 }

@@ -86,7 +86,7 @@ group! {
         rewrite: Many<Rule> = Many::text("rewrite", "FROM:TO", dumb_init_rule,
             "relay signal number FROM as TO; TO 0 drops it; repeatable")
             .short('r');
-        verbose: Flag = Flag::new("verbose", "tell what happens; the same as DUMB_INIT_DEBUG=1").short('v');
+        verbose: Flag = Flag::new("verbose", "log what happens; the same as DUMB_INIT_DEBUG=1").short('v');
         help: Flag = Flag::new("help", "print this help").short('h');
         version: Flag = Flag::new("version", "print the version").short('V');
     }
@@ -116,7 +116,7 @@ group! {
             "relay to the command's process group; the same as TINI_KILL_PROCESS_GROUP")
             .only_short('g');
         warn: Flag = Flag::new("warn", "warn when an orphan is reaped").only_short('w');
-        verbose: Count = Count::new("verbose", "tell more; repeatable; TINI_VERBOSITY sets where it begins [1]")
+        verbose: Count = Count::new("verbose", "log more; repeatable; TINI_VERBOSITY sets the level to start from [1]")
             .only_short('v');
         pause: Flag = Flag::new("pause", "run no command: reap until SIGTERM or SIGINT (catatonit)").only_short('P');
         license: Flag = Flag::new("license", "print the license").only_short('l');

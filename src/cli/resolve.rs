@@ -65,6 +65,7 @@ pub fn run(mut words: ParsedWords, environment: &Environment<'_>) -> Result<Invo
     }
     shutdown.post_stop = init.post_stop;
     let mut warnings = variables.warnings;
+    warnings.extend(warning_of_no_time_for_steps(&shutdown));
     look_for_programs(&mut shutdown, &mut warnings, environment);
     if explain && command.is_empty() {
         // A timeline can be printed before there is anything to run.
@@ -119,6 +120,7 @@ pub fn hook(mut words: ParsedWords, environment: &Environment<'_>) -> Result<Inv
     // It begins at once, and nothing else begins it.
     shutdown.stop_on = SignalSet::default();
     let mut warnings = variables.warnings;
+    warnings.extend(warning_of_no_time_for_steps(&shutdown));
     look_for_programs(&mut shutdown, &mut warnings, environment);
     let run = Plan {
         command: CommandLine { program: format!("process {pid}").into(), arguments: Vec::new() },
@@ -256,7 +258,29 @@ fn ladder_time(ladder: &[Rung]) -> Duration {
 fn default_stop_window(plan: &ShutdownPlan, budget: Duration) -> Duration {
     let part = |parts| budget.checked_div(parts).unwrap_or_default();
     let wanted = part(3).min(MAX_DEFAULT_STOP_WINDOW);
-    wanted.min(budget.saturating_sub(plan.drain)).max(part(10)).max(ladder_time(&plan.ladder))
+    let left = shared_with_chain(plan, budget.saturating_sub(plan.drain));
+    wanted.min(left).max(part(10)).max(ladder_time(&plan.ladder))
+}
+
+/// What a setting may take of a time that the chain needs as well: half of it, where there is a chain.
+fn shared_with_chain(plan: &ShutdownPlan, time: Duration) -> Duration {
+    if plan.pre_stop.is_empty() { time } else { time.checked_div(2).unwrap_or_default() }
+}
+
+/// Steps that have no time are legal, for the grace may be 0, but nobody wants them.
+fn warning_of_no_time_for_steps(plan: &ShutdownPlan) -> Option<String> {
+    let budget = plan.budget()?;
+    let chain = budget.saturating_sub(plan.stop_window).saturating_sub(plan.drain);
+    let is_told = !plan.grace_source.is_guess() && !plan.pre_stop.is_empty();
+    (is_told && chain.is_zero()).then(|| {
+        format!(
+            "the drain of {} and the stop window of {} leave the pre-stop steps no time of the budget of {}: \
+             shorten them or lengthen --grace",
+            Written(plan.drain),
+            Written(plan.stop_window),
+            Written(budget)
+        )
+    })
 }
 
 /// Sets the stop window, and refuses what does not fit into a grace that we were told.
@@ -347,7 +371,10 @@ fn cut_to_fit(plan: &mut ShutdownPlan, grace: Duration, given_window: Option<Dur
     let budget = grace.saturating_sub(plan.reserve);
     let wanted_window = given_window.unwrap_or_else(|| default_stop_window(plan, budget));
     plan.stop_window = wanted_window.min(budget);
-    plan.drain = plan.drain.min(budget.saturating_sub(plan.stop_window));
+    let before_the_stop = budget.saturating_sub(plan.stop_window);
+    if plan.drain > before_the_stop {
+        plan.drain = shared_with_chain(plan, before_the_stop);
+    }
     let mut cut = Vec::new();
     for (what, asked, got) in [
         ("reserve", asked.0, plan.reserve),

@@ -111,6 +111,10 @@ fn usage_errors_say_what_to_do() {
         (vec!["grace-init", "-S"], "--split-string requires a value", 125),
         (vec!["grace-init", "-S", "'open"], "not closed", 125),
         (vec!["grace-init", "-c=3", "a"], "", 125),
+        (vec!["grace-init", "stop", "-S", "x"], "unknown option -S", 125),
+        (vec!["grace-init", "stop", "now"], "unexpected argument \"now\"", 125),
+        (vec!["grace-init", "-g", "-e", "143", "a"], "tini's -g", 125),
+        (vec!["grace-init", "-p", "SIGTERM", "a"], "--parent-death-signal", 125),
         (vec!["dumb-init"], "no command given", 1),
         (vec!["dumb-init", "-r", "TERM:INT", "a"], "two numbers", 1),
         (vec!["dumb-init", "-S", "a"], "unknown option -S", 1),
@@ -370,6 +374,13 @@ fn against_a_guess_nothing_is_refused_and_what_was_cut_is_said() {
     for (line, drain, window, parts) in [
         ("-d 60s", 7_200, 800, vec!["the drain from 1m to 7s200ms"]),
         ("-d 60s --stop-window 5s", 3_000, 5_000, vec!["the drain from 1m to 3s"]),
+        ("-d 60s -p true", 3_600, 800, vec!["the drain from 1m to 3s600ms"]),
+        (
+            "-d 60s --stop-window 8s -p true",
+            0,
+            8_000,
+            vec!["the drain from 1m to 0s", "the pre-stop chain to 0s"],
+        ),
         ("--stop-window 20s", 0, 8_000, vec!["the stop window from 20s to 8s"]),
         ("--stop-signal TERM:20s,INT", 0, 8_000, vec!["the stop window from 20s to 8s"]),
         ("--reserve 20s -d 1s", 1_000, 2_666, vec!["the reserve from 20s to 2s"]),
@@ -413,6 +424,12 @@ fn a_default_stop_window_gives_way_to_the_drain_but_not_to_nothing() {
     }
     let ladder = plan(&["grace-init", "-g", "30s", "--stop-signal", "TERM:10s,INT:5s", "a"]).shutdown;
     assert_eq!(ladder.stop_window, secs(15));
+}
+
+#[test]
+fn steps_without_any_time_are_a_warning() {
+    let plan = plan(&["grace-init", "-g", "30s", "-d", "20s", "--stop-window", "8s", "-p", "true", "a"]);
+    assert!(plan.warnings.iter().any(|warning| warning.contains("leave the pre-stop steps no time")));
 }
 
 #[test]

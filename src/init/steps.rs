@@ -36,6 +36,8 @@ struct RunningStep<P> {
     variables: Variables,
     pid: Pid,
     exec: Option<P>,
+    /// It is to have SIGTERM as soon as it executes its program: before that its group may not be there.
+    term_is_due: bool,
     /// Its own process was reaped, so its number may be another's.
     reaped: bool,
     /// What belonged to it when it was told to end; its children may have become orphans by the time it is killed.
@@ -57,6 +59,7 @@ impl<S: System> Steps<S> {
                 variables,
                 pid,
                 exec: Some(pipe),
+                term_is_due: false,
                 reaped: false,
                 tree: Vec::new(),
             }),
@@ -119,7 +122,12 @@ impl<S: System> Steps<S> {
         for step in &mut self.started {
             match step.exec.as_mut().map(|pipe| system.exec_state(pipe)) {
                 None | Some(ExecState::Pending) => {}
-                Some(ExecState::Done) => step.exec = None,
+                Some(ExecState::Done) => {
+                    step.exec = None;
+                    if step.term_is_due && !step.reaped {
+                        let _ = system.send(Target::Group(step.pid), Signal::TERM);
+                    }
+                }
                 // Its process is still there, and is reaped in its turn.
                 Some(ExecState::Failed(error)) => {
                     step.exec = None;
@@ -138,7 +146,9 @@ impl<S: System> Steps<S> {
             step.tree = step.tree_in(&all, system);
         }
         // The group is its own and its leader is not reaped: the number is right.
-        if !step.reaped {
+        if step.exec.is_some() {
+            step.term_is_due = true;
+        } else if !step.reaped {
             let _ = system.send(Target::Group(step.pid), Signal::TERM);
         }
     }
@@ -186,7 +196,9 @@ impl<P> RunningStep<P> {
     }
 
     fn kill_group<S: System>(&self, system: &mut S) {
-        if !self.reaped {
+        if self.exec.is_some() {
+            let _ = system.send(Target::Process(self.pid), Signal::KILL);
+        } else if !self.reaped {
             let _ = system.send(Target::Group(self.pid), Signal::KILL);
         }
     }

@@ -61,7 +61,7 @@ impl Place {
 }
 
 impl fmt::Display for Place {
-    /// As in "assumed: what NAME usually gives".
+    /// As in "what NAME usually gives".
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Docker => "Docker",
@@ -100,7 +100,7 @@ impl fmt::Display for GraceSource {
         match self {
             Self::CommandLine => f.write_str("--grace"),
             Self::Variable(name) => f.write_str(name),
-            Self::Guessed(place) => write!(f, "assumed, as {place} usually gives"),
+            Self::Guessed(place) => write!(f, "assumed: what {place} usually gives"),
             Self::None => f.write_str("none"),
         }
     }

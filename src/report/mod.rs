@@ -100,7 +100,9 @@ fn planned(plan: &ShutdownPlan, grace: Duration, budget: Duration) -> Vec<Segmen
         add(format!("pre-stop ≤ {}", Measured(chain_end.saturating_sub(plan.drain))), chain_end);
         add(format!("stop ≥ {}", Measured(budget.saturating_sub(chain_end))), budget);
     }
-    add("KILL".to_owned(), grace);
+    // An assumed grace does not kill the command at its end.
+    let end = if plan.grace_source.is_guess() { "reserve" } else { "KILL" };
+    add(end.to_owned(), grace);
     segments
 }
 

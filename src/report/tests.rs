@@ -104,7 +104,7 @@ fn a_guessed_grace_is_named_with_its_place() {
     plan.shutdown.grace_source = GraceSource::Guessed(Place::Docker);
     let machine = live(&plan, &[(0, term()), (250, nobody()), (250, ended(0))]);
     let text = Summary::of(&machine, at(250), ExitStatus::SUCCESS).summary();
-    assert!(text.contains("in 250ms of 10s (assumed, as Docker usually gives): stop"), "{text}");
+    assert!(text.contains("in 250ms of 10s (assumed: what Docker usually gives): stop"), "{text}");
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_guess_that_is_over_is_told_with_what_still_runs() {
     assert_eq!(
         line_on_the_way(&machine, ReportLine::GuessOver, at(8_000), "12:00:09"),
         "12:00:09: after 8s java(1), java(2), java(3), java(4), java(5), java(6) and 2 more still running at the end of the \
-         grace, which is 10s (assumed, as Docker usually gives); set --grace to the real one\n"
+         grace, which is 10s (assumed: what Docker usually gives); set --grace to the real one\n"
     );
     assert!(Summary::of(&machine, at(9_000), ExitStatus::SUCCESS).report().unwrap().contains("set --grace"));
 }

@@ -58,7 +58,7 @@ behaviours! {
         let stage = init.as_pid_one().env("GRACE_INIT_PRE_STOP", "echo step ran").env("GRACE_INIT_GRACE", "20s");
         let stage = stage.env("GRACE_INIT_LOG_LEVEL", "info").env("GRACE_INIT_OTHERS", "kept");
         let inner = init.outside().init_path().to_str().unwrap().to_owned();
-        let script = "env | grep ^GRACE_INIT | sort | tr '\\n' ' '; echo listed; trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
+        let script = "env | grep ^GRACE_INIT | grep -v SOCKET= | sort | tr '\\n' ' '; echo listed; trap 'exit 0' TERM; echo up; while :; do sleep 0.05; done";
         let mut run = stage.command([&inner, "--report", "none", "--", "sh", "-c", script]).start();
         let listed = run.wait_for("listed");
         assert_eq!(listed, "GRACE_INIT_LOG_LEVEL=info GRACE_INIT_OTHERS=kept listed");
@@ -101,7 +101,7 @@ behaviours! {
         let directory = TemporaryDirectory::new();
         std::fs::create_dir(directory.path().join("x")).unwrap();
         let stage = init.outside().directory(directory.path()).options(["--control", "x/state"]);
-        let mut run = stage.shell("echo up; read line").start();
+        let mut run = stage.shell("echo up; exec sleep 1000").start();
         run.wait_for("up");
         let socket = directory.path().join("x/state");
         wait_until("the init listens", LIMIT, || socket.exists());

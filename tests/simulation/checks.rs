@@ -5,7 +5,7 @@ use std::time::Duration;
 use grace_init::control::protocol::Status;
 use grace_init::outcome::{ExitStatus, Outcome};
 use grace_init::plan::{Leftovers, Plan, RelayTo};
-use grace_init::shutdown::{Chain, History, Phase, StepEnd, StopRequest};
+use grace_init::shutdown::{Chain, History, Phase, StepEnd};
 use grace_init::signal::Signal;
 
 use crate::kernel::{Id, Owner, Parent, Process, State};
@@ -33,7 +33,7 @@ impl Life<'_> {
             return wrong;
         }
         let Some(status) = self.status else {
-            if self.plan.shutdown.grace.is_some() && !self.plan.shutdown.grace_source.is_guess() {
+            if self.plan.shutdown.grace.is_some() {
                 wrong.push("it never left".to_owned());
             }
             return wrong;
@@ -67,9 +67,24 @@ impl Life<'_> {
         self.history.trigger.map(|trigger| micros(trigger.at.since_start()))
     }
 
-    /// How much earlier SIGKILL may begin, for as many processes as there ever were.
+    /// When the clock began that SIGKILL and our end are counted from. Outside of Kubernetes that is the stop request where it
+    /// came in Prepared or cut the hook, for there the grace begins with the signal.
+    fn clock_began(&self) -> Option<Micros> {
+        let stop = self.history.stop.map(|stop| micros(stop.at.since_start()));
+        let anew = self.history.cut.is_some()
+            || self.began(Phase::Prepared).is_some_and(|began| Some(began) <= stop);
+        let too_late = self.main_ended().is_some_and(|ended| stop.is_some_and(|stop| ended <= stop));
+        stop.filter(|_| anew && !too_late).or(self.requested())
+    }
+
+    /// A client took a pre-stop request back.
+    fn cancelled(&self) -> Option<Micros> {
+        self.sim.asked.iter().find(|(_, asks)| *asks == Asks::Cancel).map(|(when, _)| *when)
+    }
+
+    /// How much earlier SIGKILL may begin for so many processes.
     fn lead(&self) -> Micros {
-        self.sim.kernel.processes.len() as Micros * 100
+        100 * self.sim.kernel.processes.len() as Micros
     }
 
     fn main_ended(&self) -> Option<Micros> {
@@ -116,6 +131,10 @@ impl Life<'_> {
 
     fn steps_in_order(&self, wrong: &mut Vec<String>) {
         let mut last = (0_u8, None);
+        // A chain that was taken back may run again.
+        if self.cancelled().is_some() {
+            return;
+        }
         for start in &self.sim.starts[1..] {
             let Owner::Step(chain, index) = start.owner else { continue };
             if (chain, Some(index)) <= last {
@@ -132,6 +151,9 @@ impl Life<'_> {
     }
 
     fn steps_as_told(&self, wrong: &mut Vec<String>) {
+        if self.cancelled().is_some() {
+            return;
+        }
         for start in &self.sim.starts[1..] {
             let Owner::Step(chain, index) = start.owner else { continue };
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
@@ -159,7 +181,8 @@ impl Life<'_> {
             {
                 let ended = micros(record.ended.unwrap().since_start());
                 let chain_end = self.plan.shutdown.budget().map(|budget| {
-                    requested + micros(budget) - micros(self.plan.shutdown.stop_window).min(micros(budget))
+                    (requested + micros(budget) - micros(self.plan.shutdown.stop_window).min(micros(budget)))
+                        .saturating_sub(self.lead())
                 });
                 let bound = self
                     .plan
@@ -167,7 +190,10 @@ impl Life<'_> {
                     .step_timeout
                     .map(|bound| micros(record.began.since_start()) + micros(bound));
                 let allowed = [chain_end, bound].into_iter().flatten().min();
-                if !self.hurried() && allowed.is_some_and(|allowed| ended + self.lead() < allowed) {
+                if !self.hurried()
+                    && self.history.cut.is_none()
+                    && allowed.is_some_and(|allowed| ended < allowed)
+                {
                     wrong
                         .push(format!("{:?} was overdue at {ended}, allowed until {allowed:?}", start.owner));
                 }
@@ -175,6 +201,7 @@ impl Life<'_> {
         }
         let chain_ran = self.requested().is_some_and(|requested| {
             self.main_ended().is_none_or(|ended| ended > requested)
+                && self.cancelled().is_none()
                 && self.began(Phase::Stopping).or(self.began(Phase::Leftovers)).is_some()
         });
         if chain_ran {
@@ -187,12 +214,20 @@ impl Life<'_> {
 
     /// When SIGKILL may come to this process.
     fn kill_is_due(&self, process: &Process, when: Micros) -> bool {
+        // Half a second after the step was told to end.
+        let of_the_step = self.ours().filter(|(_, other)| other.owner == process.owner);
+        let told = of_the_step.filter_map(|(_, other)| Self::told_at(other)).min();
+        if process.owner != Owner::Command
+            && told.is_some_and(|told| when >= told + 500 * MILLI - self.sim.scenario.call_takes)
+        {
+            return true;
+        }
         if let Owner::Step(chain, index) = process.owner {
             let chain = if chain == 0 { Chain::PreStop } else { Chain::PostStop };
             let record = self.history.steps_of(chain).find(|record| record.id.index == index);
             let ended = record.and_then(|record| record.ended).map(|ended| micros(ended.since_start()));
-            let overdue =
-                record.is_some_and(|record| matches!(record.end, Some(StepEnd::Overdue | StepEnd::Cut)));
+            let overdue = record
+                .is_some_and(|record| [Some(StepEnd::Overdue), Some(StepEnd::Cut)].contains(&record.end));
             if overdue && ended.is_some_and(|ended| when >= ended + 500 * MILLI) {
                 return true;
             }
@@ -205,8 +240,15 @@ impl Life<'_> {
             return true;
         }
         let Some(killing) = self.began(Phase::Killing) else { return false };
-        let deadline = match (self.requested(), self.plan.shutdown.budget()) {
-            (Some(requested), Some(budget)) => Some(requested + micros(budget)),
+        let deadline = match (self.clock_began(), self.plan.shutdown.budget()) {
+            // A guess kills the command late, and what it leaves behind when the guess is over.
+            (Some(began), Some(_))
+                if self.plan.shutdown.grace_source.is_guess()
+                    && self.main_ended().is_none_or(|ended| ended > killing) =>
+            {
+                Some((began + 600 * SECOND).saturating_sub(self.lead()))
+            }
+            (Some(began), Some(budget)) => Some((began + micros(budget)).saturating_sub(self.lead())),
             (Some(_), None) | (None, _) => None,
         };
         let leftovers = match (self.main_ended(), self.plan.shutdown.leftovers) {
@@ -218,7 +260,7 @@ impl Life<'_> {
             _ => None,
         };
         let due = [deadline, leftovers].into_iter().flatten().min();
-        when >= killing && (self.hurried() || due.is_some_and(|due| killing + self.lead() >= due))
+        when >= killing && (self.hurried() || due.is_some_and(|due| killing >= due))
     }
 
     fn nobody_killed_too_early(&self, wrong: &mut Vec<String>) {
@@ -279,9 +321,10 @@ impl Life<'_> {
         let reserve = micros(self.plan.shutdown.reserve);
         let used_from = |end_of_grace: Micros| self.left() + self.slack() + reserve / 8 >= end_of_grace;
         let grace = self.plan.shutdown.grace.map(micros);
-        let reserve_used = self.requested().zip(grace).is_some_and(|(asked, grace)| used_from(asked + grace))
-            || self.began(Phase::Killing).is_some_and(|began| used_from(began + reserve))
-            || self.hurried();
+        let reserve_used =
+            self.clock_began().zip(grace).is_some_and(|(asked, grace)| used_from(asked + grace))
+                || self.began(Phase::Killing).is_some_and(|began| used_from(began + reserve))
+                || self.hurried();
         for (id, process) in self.ours().filter(|(_, process)| process.is_alive()) {
             // Who cannot be seen cannot be told from strangers.
             if self.sim.scenario.proc != Proc::Full && !self.sim.scenario.pid_1 {
@@ -309,7 +352,7 @@ impl Life<'_> {
             return;
         }
         for record in &self.history.steps {
-            let (Some(StepEnd::Overdue | StepEnd::Cut), Some(ended), Chain::PreStop) =
+            let (Some(StepEnd::Overdue), Some(ended), Chain::PreStop) =
                 (&record.end, record.ended, record.id.chain)
             else {
                 continue;
@@ -350,26 +393,29 @@ impl Life<'_> {
     }
 
     fn in_time(&self, wrong: &mut Vec<String>) {
-        let (Some(trigger), Some(grace)) = (self.history.trigger, self.plan.shutdown.grace) else { return };
-        // A guess ends nothing but leftovers, and those of a command that outlived it have a grace of their own. After a
-        // hook the grace begins with the stop request, if one comes.
-        let requested = match (trigger.request, self.history.stop) {
-            _ if self.plan.shutdown.grace_source.is_guess() => return,
-            (StopRequest::PreStop, None) => return,
-            (StopRequest::PreStop, Some(stop)) => micros(stop.at.since_start()),
-            _ => micros(trigger.at.since_start()),
+        // Whoever sends the signal counts from it.
+        let stop = self.history.stop.map(|stop| micros(stop.at.since_start()));
+        // A stop that was asked for during the hook passes through Prepared when the hook is over.
+        let prepared = self.history.spans.iter().rfind(|span| span.phase == Phase::Prepared);
+        let passed = prepared.and_then(|span| span.ended).map(|ended| micros(ended.since_start()));
+        let began = stop.map(|stop| passed.unwrap_or(stop).max(stop)).or(self.requested());
+        let (Some(requested), Some(mut grace)) = (began, self.plan.shutdown.grace) else {
+            return;
         };
-        // What was frozen over its deadline has the stop window once more.
-        let again = if self.sim.suspended >= SECOND {
-            micros(self.plan.shutdown.stop_window + self.plan.shutdown.reserve)
-        } else {
-            0
-        };
+        if stop.is_none() && self.began(Phase::Prepared).is_some() {
+            // In Prepared no deadline acts; 5 s after the grace the stop begins by itself.
+            grace += Duration::from_secs(5);
+        }
+        if self.plan.shutdown.grace_source.is_guess() {
+            grace = Duration::from_secs(600) + self.plan.shutdown.reserve;
+        }
         // However many processes there are: a scan and a signal for each are part of the promise, where calls take what they
         // take on a real machine.
         let slack =
             if self.sim.scenario.call_takes <= 10 { 60 * MILLI + self.sim.suspended } else { self.slack() };
-        let end = requested + micros(grace) + again + slack;
+        // A container that was frozen past its deadline has its stop window again.
+        let thawed = if self.sim.suspended > 0 { self.sim.suspended + micros(grace) } else { 0 };
+        let end = requested + micros(grace) + slack + thawed;
         if self.left() > end {
             wrong.push(format!("left at {}, the grace ended at {}", self.left(), requested + micros(grace)));
         }
@@ -440,7 +486,8 @@ impl Life<'_> {
             let Some(status) = last.as_deref().and_then(Status::decode).filter(|status| status.answer) else {
                 continue;
             };
-            if !status.failures.is_empty() {
+            // What is taken back was not asked to be well; what ran before that has no record any more.
+            if !status.failures.is_empty() || *asks == Asks::Cancel || self.cancelled().is_some() {
                 continue;
             }
             if well_run < self.sim.scenario.pre_stop.len() {

@@ -214,7 +214,10 @@ impl Scenario {
         let grace = random.pick(&[SECOND, 2 * SECOND, 3 * SECOND, 10 * SECOND]);
         let mut options: Vec<String> = Vec::new();
         let mut option = |name: &str, value: String| options.extend([format!("--{name}"), value]);
-        option("grace", if random.one_in(30) { "none".to_owned() } else { written(grace) });
+        // Not told, it is what the place usually gives: a guess.
+        if !random.one_in(20) {
+            option("grace", if random.one_in(30) { "none".to_owned() } else { written(grace) });
+        }
         if random.one_in(3) {
             option("drain", written(duration(random, grace / 4)));
         }

@@ -135,7 +135,7 @@ impl Sim {
         let mut due: Vec<(Micros, Due)> =
             scenario.outside.iter().map(|(when, what)| (*when, Due::Outside(what.clone()))).collect();
         due.push((60_000 * MILLI, Due::Outside(Outside::Signal(Signal::TERM, From::Outside))));
-        due.push((200_000 * MILLI, Due::Kill));
+        due.push((2_000_000 * MILLI, Due::Kill));
         due.sort_by_key(|(when, _)| *when);
         Self {
             kernel,

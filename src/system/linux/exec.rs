@@ -11,7 +11,7 @@ use crate::plan::CommandLine;
 
 const SHELL: &std::ffi::CStr = c"/bin/sh";
 /// The PATH where there is none, as glibc has it.
-const DEFAULT_PATH: &str = "/bin:/usr/bin";
+pub(super) const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// Errors after which the next place of the PATH may still have the program.
 const NEXT_PLACE: [Errno; 6] =

@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::libc;
-use nix::unistd::{AccessFlags, access};
+
+use super::exec::DEFAULT_PATH;
 
 /// Appends `text` to an existing file, in one write.
 ///
@@ -26,12 +27,14 @@ pub fn append_to_existing(path: &Path, text: &str) -> io::Result<()> {
 
 /// Whether execvp(3) would find a program: by its path, or in `PATH`.
 pub fn is_program(program: &OsStr) -> bool {
-    let is_executable = |path: &Path| path.is_file() && access(path, AccessFlags::X_OK).is_ok();
+    // By the mode, without access(2), which an image's seccomp profile may not have for us: this is for warnings only.
+    let is_executable = |path: &Path| {
+        fs::metadata(path).is_ok_and(|file| file.is_file() && file.permissions().mode() & 0o111 != 0)
+    };
     if program.as_bytes().contains(&b'/') {
         return is_executable(Path::new(program));
     }
-    // The C library's own list where there is no PATH (confstr(3), _CS_PATH).
-    let path = std::env::var_os("PATH").unwrap_or_else(|| "/bin:/usr/bin".into());
+    let path = std::env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     !program.is_empty()
         && std::env::split_paths(&path).any(|directory| is_executable(&directory.join(program)))
 }
