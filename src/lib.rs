@@ -13,6 +13,8 @@ pub mod cli;
 pub mod control;
 pub mod init;
 pub mod json;
+#[cfg(feature = "kubectl")]
+pub mod kubectl;
 pub mod log;
 pub mod outcome;
 pub mod output;

@@ -4,6 +4,8 @@
 mod environment;
 mod help;
 mod options;
+#[cfg(test)]
+mod pages;
 mod personality;
 mod resolve;
 mod spec;

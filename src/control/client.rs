@@ -257,7 +257,7 @@ impl Waiting {
             // The init waits for us to go before it does.
             Some(init) => {
                 drop(blocks);
-                wait::until_readable([init.as_fd()], Some(MAX_EXIT_TIME));
+                init.wait(MAX_EXIT_TIME);
             }
             // PID 1 takes us with it when it goes, and it goes when this connection ends: so that is left to the
             // kernel, which closes it when our exit status stands (kernel/exit.c, `do_exit`).

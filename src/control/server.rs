@@ -11,7 +11,7 @@ use crate::plan::CommandLine;
 use crate::shutdown::{CannotCancel, Chain, Event, Phase, Shutdown, StepEnd, StepId, StepRecord};
 use crate::signal::Sender;
 use crate::system::{Awaited, Client, ReadResult, System, WriteResult};
-use crate::time::{Deadline, Moment};
+use crate::time::{Deadline, Measured, Moment};
 
 /// How many clients are served at once, where there are descriptors for so many.
 pub const MAX_CLIENTS: usize = 1024;
@@ -19,6 +19,8 @@ pub const MAX_CLIENTS: usize = 1024;
 const MAX_ACCEPTED_PER_TURN: usize = 64;
 /// When to try again after a client could not be taken in: it keeps the listening socket readable, so the loop would spin.
 const ACCEPT_RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a client may say nothing before another one gets its place, where there is no room for both.
+const MAX_SILENCE: Duration = Duration::from_millis(200);
 /// How long the init waits at the most for those that asked for the shutdown: its end would be theirs, and a hook
 /// that did all it should would be reported as killed.
 pub const FAREWELL: Duration = Duration::from_secs(1);
@@ -39,6 +41,8 @@ pub struct Clients<S: System> {
     connected: Vec<Connected<S::Client>>,
     /// New clients are not taken in sooner.
     accept_again: Option<Moment>,
+    /// The last one could not be taken in, which was said.
+    lacks_descriptors: bool,
     /// What those that wait were told last, without the times, which always change.
     told: Option<Status>,
 }
@@ -47,8 +51,7 @@ pub struct Clients<S: System> {
 struct Connected<C> {
     client: C,
     session: Session,
-    /// It could have said something, but what came with the connection is read on the turn after.
-    was_read: bool,
+    since: Moment,
     /// It has its last block.
     answered: bool,
 }
@@ -71,7 +74,7 @@ pub struct Facts<'a> {
 impl<S: System> Clients<S> {
     /// Serves clients from this listener, or none.
     pub fn of(listener: Option<S::Listener>) -> Self {
-        Self { listener, connected: Vec::new(), accept_again: None, told: None }
+        Self { listener, connected: Vec::new(), accept_again: None, lacks_descriptors: false, told: None }
     }
 
     /// Who listens for new clients, while they can be taken in.
@@ -150,56 +153,63 @@ impl<S: System> Clients<S> {
         events
     }
 
-    /// Takes in new clients. When there is no room for one, the oldest that has asked for nothing yet goes; where all have
-    /// asked for something, the new one is turned away.
+    /// Takes in new clients. When there is no room for one, the oldest that has asked for nothing goes; where all have asked
+    /// for something, the new one is turned away.
     fn accept_all(&mut self, system: &mut S, now: Moment) {
         let Some(listener) = self.listener.take() else { return };
         self.accept_again = None;
-        let room = system.max_descriptors().checked_div(2).unwrap_or(0).min(MAX_CLIENTS);
+        let max = system.max_descriptors().checked_div(2).unwrap_or(0).min(MAX_CLIENTS);
         for _ in 0..MAX_ACCEPTED_PER_TURN {
+            let mut room = if self.connected.len() < max { Room::Free } else { self.room(now) };
+            if room == Room::Soon {
+                self.accept_again = Some(now.after(MAX_SILENCE));
+                break;
+            }
             let client = match system.accept(&listener) {
                 Ok(Some(client)) => client,
                 Ok(None) => break,
                 Err(error) => {
-                    match self.make_room() {
-                        Room::Made => continue,
-                        Room::Later => break,
-                        Room::None => {}
+                    room = self.room(now);
+                    if let Room::OfSilent(place) = room {
+                        self.connected.remove(place);
+                        continue;
                     }
-                    warn!(%error, clients = self.connected.len(), "cannot accept a client of the control socket; trying again");
+                    if !std::mem::replace(&mut self.lacks_descriptors, true) {
+                        let clients = self.connected.len();
+                        warn!(%error, clients, "cannot accept a client of the control socket; trying again each second");
+                    }
                     self.accept_again = Some(now.after(ACCEPT_RETRY_INTERVAL));
                     break;
                 }
             };
+            self.lacks_descriptors = false;
             let mut connected =
-                Connected { client, session: Session::default(), was_read: false, answered: false };
-            let room = if self.connected.len() < room { Room::Made } else { self.make_room() };
+                Connected { client, session: Session::default(), since: now, answered: false };
             match room {
-                Room::Made => self.connected.push(connected),
-                Room::Later => {
-                    self.connected.push(connected);
-                    break;
+                Room::Free | Room::Soon => {}
+                Room::OfSilent(place) => {
+                    self.connected.remove(place);
                 }
                 Room::None => {
                     let clients = self.connected.len();
                     debug!(clients, "too many clients of the control socket");
                     connected.refuse(format!("{clients} clients are connected already; try again later"));
+                    continue;
                 }
             }
+            self.connected.push(connected);
         }
         self.listener = Some(listener);
     }
 
-    /// Drops the oldest client that has asked for nothing.
-    fn make_room(&mut self) -> Room {
-        let silent = |connected: &&Connected<S::Client>| connected.session.request().is_none();
-        let place = self.connected.iter().position(|connected| connected.was_read && silent(&connected));
-        match place {
+    /// Whose room a new client may have when there is no other: of the oldest that has asked for nothing.
+    fn room(&self, now: Moment) -> Room {
+        let is_silent = |connected: &Connected<S::Client>| connected.session.request().is_none();
+        match self.connected.iter().position(is_silent) {
             Some(place) => {
-                self.connected.remove(place);
-                Room::Made
+                let since = self.connected.get(place).map_or(now, |connected| connected.since);
+                if now.since(since) >= MAX_SILENCE { Room::OfSilent(place) } else { Room::Soon }
             }
-            None if self.connected.iter().any(|connected| silent(&connected)) => Room::Later,
             None => Room::None,
         }
     }
@@ -250,12 +260,14 @@ impl<S: System> Clients<S> {
     }
 }
 
-/// Whether there is room for one more client.
+/// Room for one more client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Room {
-    Made,
-    /// Not before those are heard that have just come.
-    Later,
+    Free,
+    /// That of the client at this place.
+    OfSilent(usize),
+    /// A client that has just come may still speak.
+    Soon,
     None,
 }
 
@@ -280,7 +292,6 @@ impl<C: Client> Connected<C> {
     /// Reads what is there, up to the end of one request.
     fn receive(&mut self) -> Next {
         let mut buffer = [0_u8; MAX_REQUEST];
-        self.was_read = true;
         match self.client.read(&mut buffer) {
             ReadResult::Nothing => Next::Stay,
             ReadResult::End => Next::Drop,
@@ -359,6 +370,10 @@ fn answer(request: Request, machine: &Shutdown, over: bool) -> Option<Answer> {
             if killed.count() > 0 {
                 failures.push(format!("killed {}", protocol::cut(killed, MAX_TEXT)));
             }
+            let survivors = machine.history().survivors;
+            if survivors > 0 {
+                failures.push(format!("{survivors} processes survived SIGKILL"));
+            }
             Some(Answer::Done(failures))
         }
         Request::Cancel if is_running => Some(Answer::Done(Vec::new())),
@@ -396,6 +411,13 @@ fn failures(machine: &Shutdown, chains: &[Chain]) -> Vec<String> {
             Some(format!("{} step {} \"{text}\" {why}", id.phase().name(), id.number()))
         })
         .collect();
+    if let Some(cut) = machine.history().cut {
+        let (phase, after) = (cut.phase.name(), Measured(cut.after));
+        failures.push(format!(
+            "{} came {after} after the pre-stop request and ended the {phase} early",
+            cut.request
+        ));
+    }
     if failures.len() > MAX_ENTRIES {
         let more = failures.len().saturating_sub(MAX_ENTRIES);
         failures.truncate(MAX_ENTRIES);

@@ -1,7 +1,6 @@
 //! `grace-init hook`: a preStop hook for images whose ENTRYPOINT is another program. The same machine as the init's, with
 //! a process in the command's place that is not ours to reap.
 
-use std::os::fd::AsFd;
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -18,7 +17,7 @@ use crate::shutdown::{
 use crate::signal::{Sender, Signal, SignalSet};
 use crate::system::linux::Linux;
 use crate::system::linux::entry::Origin;
-use crate::system::linux::process::{Process, handled_or_blocked};
+use crate::system::linux::process::{POLL_INTERVAL, Process, handled_or_blocked};
 use crate::system::{Descendants, Reaped, System, Target};
 use crate::time::{Deadline, Moment};
 
@@ -130,8 +129,11 @@ impl Hook {
     }
 
     fn sleep(&mut self) {
-        let limit = self.machine.next_due().remaining(self.system.now());
-        let process = Some(self.process.as_fd()).filter(|_| !self.gone);
+        let mut limit = self.machine.next_due().remaining(self.system.now());
+        let process = self.process.descriptor().filter(|_| !self.gone);
+        if process.is_none() && !self.gone {
+            limit = Some(limit.map_or(POLL_INTERVAL, |limit| limit.min(POLL_INTERVAL)));
+        }
         self.system.wait_beside(self.steps.pipes(), process, limit);
     }
 

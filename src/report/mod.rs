@@ -161,7 +161,7 @@ pub fn line_on_the_way(machine: &Shutdown, which: ReportLine, now: Moment, clock
 /// What the reader of a line has to know that nothing replaced.
 const LAST_LINE: &str = "if this is the last line, it was killed before its deadline";
 
-/// `SIGTERM came 3s after the preStop hook began, of a grace of 10s: ...`
+/// `SIGTERM came after 3s of the 10s grace, when the drain still ran: ...`
 fn cut_fact(cut: &Cut, plan: &ShutdownPlan) -> String {
     let of = plan
         .grace

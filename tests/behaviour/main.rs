@@ -53,6 +53,7 @@ themes! {
     faults
     house
     images
+    kubelet
     manifests
     security
     services

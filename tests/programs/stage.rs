@@ -1,13 +1,21 @@
 //! Sets the stage for an init under test, and clears it afterwards.
 //!
 //! ```text
-//! stage [--pid-namespace] [--terminal PATH] [--stdin PATH] [--ignore SIG]... [--block SIG]...
+//! stage [--pid-namespace | --pid-namespace-of PID] [--container SHM] [--bind FILE=PATH]...
+//!       [--terminal PATH] [--stdin PATH] [--ignore SIG]... [--block SIG]...
 //!       [--open FD=PATH]... [--close FD]... -- PROGRAM [ARG]...
+//! stage --pid-namespace -- pause
+//! stage --enter PID -- PROGRAM [ARG]...
 //! ```
 //! PROGRAM runs as PID 1 of a new PID namespace with its own `/proc`, or as an ordinary child. It
 //! stays a zombie until our stdin reaches its end; then everything that is left below us is killed
 //! and PROGRAM's end, a death by a signal too, becomes ours. So nothing survives the test that holds
 //! the other end of our stdin, however that test ends.
+//!
+//! With `--container` PROGRAM has a mount namespace as a pod's container has one: a `/dev` and a `/run` of its own, and the
+//! directory SHM as `/dev/shm`. `--bind` mounts a file there as well. `pause` is a program of ours that only reaps, as a pod's
+//! infrastructure container does. `--enter` runs PROGRAM in the namespaces of process PID, as a runtime's exec does: its
+//! parent stays outside, and its end becomes ours.
 #![allow(
     unsafe_code,
     clippy::multiple_unsafe_ops_per_block,
@@ -18,9 +26,11 @@
 )]
 
 use std::ffi::CString;
+use std::fs::File;
 use std::io::Read;
+use std::os::fd::IntoRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use nix::libc::{self, c_int, pid_t};
@@ -33,6 +43,10 @@ type Failure = Box<dyn std::error::Error>;
 #[derive(Default)]
 struct Plan {
     pid_namespace: bool,
+    pid_namespace_of: Option<pid_t>,
+    container: Option<PathBuf>,
+    bind: Vec<(PathBuf, PathBuf)>,
+    enter: Option<pid_t>,
     terminal: Option<PathBuf>,
     stdin: Option<PathBuf>,
     ignore: Vec<c_int>,
@@ -68,6 +82,13 @@ fn plan() -> Result<Plan, Failure> {
         let value = words.next().ok_or_else(|| format!("no value for {word}"))?;
         let value = value.to_str().ok_or("a value is not utf-8")?;
         match word.as_str() {
+            "--pid-namespace-of" => plan.pid_namespace_of = Some(value.parse()?),
+            "--container" => plan.container = Some(value.into()),
+            "--bind" => {
+                let (file, path) = value.split_once('=').ok_or("--bind wants FILE=PATH")?;
+                plan.bind.push((file.into(), path.into()));
+            }
+            "--enter" => plan.enter = Some(value.parse()?),
             "--terminal" => plan.terminal = Some(value.into()),
             "--stdin" => plan.stdin = Some(value.into()),
             "--ignore" => plan.ignore.push(signal_number(value)?),
@@ -96,7 +117,14 @@ fn signal_number(word: &str) -> Result<c_int, Failure> {
 
 /// Runs the plan; returns the wait status of its program.
 fn run(plan: &Plan) -> Result<c_int, Failure> {
-    if plan.pid_namespace {
+    if let Some(pid) = plan.enter {
+        return enter(pid, plan);
+    }
+    if let Some(pid) = plan.pid_namespace_of {
+        enter_user_namespace_of(pid)?;
+        setns(namespace_of(pid, "pid")?, CloneFlags::CLONE_NEWPID)?;
+        // Our child starts there; we stay outside, so that its parent reads 0. It brings its orphans up itself.
+    } else if plan.pid_namespace {
         enter_user_namespace_unless_root()?;
         unshare(CloneFlags::CLONE_NEWPID).map_err(|e| format!("cannot make a pid namespace: {e}"))?;
     } else {
@@ -137,12 +165,108 @@ fn enter_user_namespace_unless_root() -> Result<(), Failure> {
     Ok(())
 }
 
+/// Runs the program in the namespaces of a process; returns its wait status.
+fn enter(pid: pid_t, plan: &Plan) -> Result<c_int, Failure> {
+    let directory = std::env::current_dir()?;
+    let (pid_namespace, mount_namespace) = (namespace_of(pid, "pid")?, namespace_of(pid, "mnt")?);
+    enter_user_namespace_of(pid)?;
+    setns(pid_namespace, CloneFlags::CLONE_NEWPID)?;
+    setns(mount_namespace, CloneFlags::CLONE_NEWNS)?;
+    std::env::set_current_dir(directory)?;
+    let program = match unsafe { libc::fork() } {
+        -1 => return Err(std::io::Error::last_os_error().into()),
+        0 => {
+            // Rust's runtime ignores it.
+            unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+            let Err(failure) = execute(plan);
+            eprintln!("stage: {failure}");
+            std::process::exit(99);
+        }
+        pid => pid,
+    };
+    let mut status = 0;
+    while unsafe { libc::waitpid(program, &mut status, 0) } == -1 {}
+    Ok(status)
+}
+
+fn namespace_of(pid: pid_t, kind: &str) -> Result<File, Failure> {
+    let path = format!("/proc/{pid}/ns/{kind}");
+    File::open(&path).map_err(|e| format!("cannot open {path}: {e}").into())
+}
+
+/// Root is in the one that it needs already.
+fn enter_user_namespace_of(pid: pid_t) -> Result<(), Failure> {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    setns(namespace_of(pid, "user")?, CloneFlags::CLONE_NEWUSER)
+}
+
+fn setns(namespace: File, kind: CloneFlags) -> Result<(), Failure> {
+    nix::sched::setns(namespace, kind).map_err(|e| format!("cannot enter a namespace: {e}").into())
+}
+
+/// Makes the mounts of a container in a mount namespace that is ours alone.
+fn mount_container(plan: &Plan) -> Result<(), Failure> {
+    let none = None::<&str>;
+    if let Some(shm) = &plan.container {
+        let devices = ["null", "zero", "full", "random", "urandom"].map(|name| Path::new("/dev").join(name));
+        // Opened before a new /dev hides them.
+        let old =
+            devices.iter().map(|device| Ok(format!("/proc/self/fd/{}", File::open(device)?.into_raw_fd())));
+        let old = old.collect::<Result<Vec<_>, Failure>>()?;
+        let held_shm = format!("/proc/self/fd/{}", File::open(shm)?.into_raw_fd());
+        for directory in ["/dev", "/run"] {
+            mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
+                .map_err(|e| format!("cannot mount {directory}: {e}"))?;
+        }
+        for (device, old) in devices.iter().zip(&old) {
+            bind(Path::new(old), device)?;
+        }
+        std::fs::create_dir("/dev/shm")?;
+        mount(Some(held_shm.as_str()), "/dev/shm", none, MsFlags::MS_BIND, none)
+            .map_err(|e| format!("cannot mount /dev/shm: {e}"))?;
+        for fd in 3..16 {
+            unsafe { libc::close(fd) };
+        }
+    }
+    plan.bind.iter().try_for_each(|(file, path)| bind(file, path))
+}
+
+/// Mounts a file at a path, which is made where it is missing.
+fn bind(file: &Path, path: &Path) -> Result<(), Failure> {
+    if !path.exists() {
+        File::create(path).map_err(|e| format!("cannot make {}: {e}", path.display()))?;
+    }
+    mount(Some(file), path, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .map_err(|e| format!("cannot mount {} at {}: {e}", file.display(), path.display()).into())
+}
+
+/// Reaps what comes to PID 1 until somebody stops us.
+fn pause() -> ! {
+    unsafe {
+        let mut wanted = std::mem::zeroed();
+        libc::sigemptyset(&mut wanted);
+        for signal in [libc::SIGCHLD, libc::SIGTERM, libc::SIGINT] {
+            libc::sigaddset(&mut wanted, signal);
+        }
+        libc::sigprocmask(libc::SIG_SETMASK, &wanted, std::ptr::null_mut());
+        loop {
+            match libc::sigwaitinfo(&wanted, std::ptr::null_mut()) {
+                libc::SIGTERM | libc::SIGINT => std::process::exit(0),
+                _ => while libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) > 0 {},
+            }
+        }
+    }
+}
+
 fn become_program(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
-    if plan.pid_namespace {
+    if plan.pid_namespace || plan.pid_namespace_of.is_some() {
         unshare(CloneFlags::CLONE_NEWNS)?;
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
         mount(Some("proc"), "/proc", Some("proc"), MsFlags::empty(), None::<&str>)
             .map_err(|e| format!("cannot mount /proc: {e}"))?;
+        mount_container(plan)?;
     }
     if let Some(terminal) = &plan.terminal {
         nix::unistd::setsid()?;
@@ -176,7 +300,14 @@ fn become_program(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
         }
         libc::sigprocmask(libc::SIG_SETMASK, &mask, std::ptr::null_mut());
     }
+    execute(plan)
+}
+
+fn execute(plan: &Plan) -> Result<std::convert::Infallible, Failure> {
     let program = plan.command.first().ok_or("no program given")?;
+    if program.as_bytes() == b"pause" {
+        pause();
+    }
     Err(format!("cannot execute {program:?}: {}", nix::unistd::execvp(program, &plan.command).unwrap_err())
         .into())
 }

@@ -33,7 +33,7 @@ impl Life<'_> {
             return wrong;
         }
         let Some(status) = self.status else {
-            if self.plan.shutdown.grace.is_some() {
+            if self.plan.shutdown.grace.is_some() && !self.plan.shutdown.grace_source.is_guess() {
                 wrong.push("it never left".to_owned());
             }
             return wrong;
@@ -218,7 +218,7 @@ impl Life<'_> {
         let of_the_step = self.ours().filter(|(_, other)| other.owner == process.owner);
         let told = of_the_step.filter_map(|(_, other)| Self::told_at(other)).min();
         if process.owner != Owner::Command
-            && told.is_some_and(|told| when >= told + 500 * MILLI - self.sim.scenario.call_takes)
+            && told.is_some_and(|told| when + 25 * MILLI + self.sim.scenario.call_takes >= told + 500 * MILLI)
         {
             return true;
         }
@@ -260,7 +260,7 @@ impl Life<'_> {
             _ => None,
         };
         let due = [deadline, leftovers].into_iter().flatten().min();
-        when >= killing && (self.hurried() || due.is_some_and(|due| killing >= due))
+        when >= killing && (self.hurried() || due.is_some_and(|due| killing + self.lead() >= due))
     }
 
     fn nobody_killed_too_early(&self, wrong: &mut Vec<String>) {
@@ -352,7 +352,7 @@ impl Life<'_> {
             return;
         }
         for record in &self.history.steps {
-            let (Some(StepEnd::Overdue), Some(ended), Chain::PreStop) =
+            let (Some(StepEnd::Overdue | StepEnd::Cut), Some(ended), Chain::PreStop) =
                 (&record.end, record.ended, record.id.chain)
             else {
                 continue;
@@ -402,9 +402,9 @@ impl Life<'_> {
         let (Some(requested), Some(mut grace)) = (began, self.plan.shutdown.grace) else {
             return;
         };
+        // In Prepared no deadline acts, and a command that ends by itself leaves its leftovers a grace of their own.
         if stop.is_none() && self.began(Phase::Prepared).is_some() {
-            // In Prepared no deadline acts; 5 s after the grace the stop begins by itself.
-            grace += Duration::from_secs(5);
+            return;
         }
         if self.plan.shutdown.grace_source.is_guess() {
             grace = Duration::from_secs(600) + self.plan.shutdown.reserve;

@@ -2,28 +2,44 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
-use super::{above_stdio, check};
+use super::{above_stdio, check, signals, wait};
 use crate::signal::{Signal, SignalSet};
+use crate::system::Target;
+
+/// How often a process that cannot be held is looked at.
+pub const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
 /// A process that is not our child.
 #[derive(Debug)]
 pub struct Process {
     pid: Pid,
-    descriptor: OwnedFd,
+    /// Not there where the kernel has no such descriptors: before Linux 5.3, on gVisor, or forbidden by seccomp. Then the number
+    /// has to do, which may pass to somebody else when the process has ended.
+    descriptor: Option<OwnedFd>,
 }
 
 impl Process {
-    /// Takes hold of it. The descriptor can be read when the process has ended.
+    /// Takes hold of it.
     ///
     /// # Errors
     /// ESRCH when there is none.
     pub fn open(pid: Pid) -> nix::Result<Self> {
-        Ok(Self { pid, descriptor: open_pidfd(pid)? })
+        match open_pidfd(pid) {
+            Ok(descriptor) => Ok(Self { pid, descriptor: Some(descriptor) }),
+            Err(errno @ (Errno::ESRCH | Errno::EINVAL)) => Err(errno),
+            Err(_) => match kill(pid, None) {
+                Ok(()) | Err(Errno::EPERM) => Ok(Self { pid, descriptor: None }),
+                Err(errno) => Err(errno),
+            },
+        }
     }
 
     /// Its number.
@@ -31,12 +47,20 @@ impl Process {
         self.pid
     }
 
+    /// Can be read when the process has ended; `None` where that has to be polled.
+    pub fn descriptor(&self) -> Option<BorrowedFd<'_>> {
+        self.descriptor.as_ref().map(AsFd::as_fd)
+    }
+
     /// Sends it a signal.
     ///
     /// # Errors
     /// ESRCH when it has ended, EPERM when it is another user's.
     pub fn send(&self, signal: Signal) -> nix::Result<()> {
-        self.send_number(signal.number())
+        match self.send_to_descriptor(signal.number()) {
+            Some(result) => result,
+            None => signals::send(Target::Process(self.pid), signal),
+        }
     }
 
     /// Whether we may signal it; EPERM says that it is another user's.
@@ -44,22 +68,42 @@ impl Process {
     /// # Errors
     /// As [`Self::send`].
     pub fn may_be_signalled(&self) -> nix::Result<()> {
-        self.send_number(0)
+        self.send_to_descriptor(0).unwrap_or_else(|| kill(self.pid, None))
     }
 
-    fn send_number(&self, number: i32) -> nix::Result<()> {
-        let fd = self.descriptor.as_raw_fd();
+    /// `None` where there is no descriptor, or no call that takes it.
+    fn send_to_descriptor(&self, number: i32) -> Option<nix::Result<()>> {
+        let fd = self.descriptor.as_ref()?.as_raw_fd();
         // SAFETY: a null pointer asks for what kill(2) would send.
         let result = unsafe {
             libc::syscall(libc::SYS_pidfd_send_signal, fd, number, std::ptr::null::<libc::siginfo_t>(), 0)
         };
-        check(libc::c_int::try_from(result).unwrap_or(-1)).map(drop)
+        let result = check(libc::c_int::try_from(result).unwrap_or(-1)).map(drop);
+        Some(result).filter(|result| *result != Err(Errno::ENOSYS))
     }
 
     /// Whether it has ended.
     pub fn has_ended(&self) -> bool {
-        let mut asked = [PollFd::new(self.as_fd(), PollFlags::POLLIN)];
-        poll(&mut asked, PollTimeout::ZERO) == Ok(1)
+        match self.descriptor() {
+            Some(descriptor) => {
+                let mut asked = [PollFd::new(descriptor, PollFlags::POLLIN)];
+                poll(&mut asked, PollTimeout::ZERO) == Ok(1)
+            }
+            None => kill(self.pid, None) == Err(Errno::ESRCH),
+        }
+    }
+
+    /// Waits until it has ended, at most so long.
+    pub fn wait(&self, limit: Duration) {
+        let begun = Instant::now();
+        while !self.has_ended() {
+            let left = limit.saturating_sub(begun.elapsed());
+            if left.is_zero() {
+                break;
+            }
+            let limit = if self.descriptor.is_some() { left } else { left.min(POLL_INTERVAL) };
+            wait::until_readable(self.descriptor(), Some(limit));
+        }
     }
 
     /// Whose it is; `None` when `/proc` does not tell.
@@ -89,12 +133,6 @@ pub(super) fn open_pidfd(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: it takes no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
     above_stdio(check(libc::c_int::try_from(fd).unwrap_or(-1))?)
-}
-
-impl AsFd for Process {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.descriptor.as_fd()
-    }
 }
 
 /// Whether we are a container's first process, or one that a runtime put into a container later: PID 1, or the child of a

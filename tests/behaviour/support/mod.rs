@@ -1,6 +1,7 @@
 //! What every behaviour test is built on: start an init somewhere, watch it, signal it, leave nothing behind.
 
 pub mod container;
+pub mod kubelet;
 mod needs;
 pub mod process;
 mod recipe;
@@ -12,6 +13,7 @@ mod subject;
 mod temporary;
 mod terminal;
 mod timeline;
+pub mod trace;
 
 pub use needs::Need;
 pub use recipe::{Recipe, example_file};

@@ -12,18 +12,12 @@ use super::process::{self, wait_until};
 use super::timeline::patience;
 use super::{LIMIT, TemporaryDirectory, Terminal, Timeline};
 
-/// The paths that a process would use for its control socket as PID 1 of a namespace of its own.
-fn sockets_of(init: i32) -> Vec<PathBuf> {
-    let namespace = |pid: &str, kind: &str| {
-        std::fs::metadata(format!("/proc/{pid}/ns/{kind}")).map(|file| file.ino()).ok()
-    };
-    let init = init.to_string();
-    match (namespace("self", "pid"), namespace(&init, "pid"), namespace(&init, "mnt")) {
-        (Some(ours), Some(pid), Some(mount)) if ours != pid => ["/run", "/dev/shm", "/tmp"]
-            .map(|place| format!("{place}/grace-init.{pid}.{mount}.1.sock").into())
-            .into(),
-        _ => Vec::new(),
-    }
+/// What the name of a process's control socket begins with, if it has a PID namespace of its own. Its mount namespace is
+/// named as well, but not made yet when this is asked.
+fn socket_prefix_of(init: i32) -> Option<String> {
+    let namespace = |pid: &str| std::fs::metadata(format!("/proc/{pid}/ns/pid")).map(|file| file.ino()).ok();
+    let (ours, theirs) = (namespace("self")?, namespace(&init.to_string())?);
+    (ours != theirs).then(|| format!("grace-init.{theirs}."))
 }
 
 /// How a process ended.
@@ -53,7 +47,7 @@ pub struct Running {
     stderr: Option<ChildStderr>,
     /// Where its control socket may stay behind when it is killed. The next namespace may get this one's number, and an init
     /// of another user there would find its place taken.
-    sockets: Vec<PathBuf>,
+    socket_prefix: Option<String>,
     _links: TemporaryDirectory,
 }
 
@@ -80,8 +74,8 @@ impl Running {
         // SAFETY: the descriptor was just made and belongs to nobody else. The stage keeps its zombie, so
         // that the pid still meant the init.
         let end_of_init = unsafe { OwnedFd::from_raw_fd(opened) };
-        let sockets = sockets_of(init);
-        Self { stage, init, end_of_init, timeline, terminal, stderr, sockets, _links: links }
+        let socket_prefix = socket_prefix_of(init);
+        Self { stage, init, end_of_init, timeline, terminal, stderr, socket_prefix, _links: links }
     }
 
     /// The init's pid, as seen from here.
@@ -101,9 +95,13 @@ impl Running {
         process::descendants(self.init)
     }
 
-    /// The paths that its control socket may have, if it is PID 1.
-    pub fn sockets(&self) -> &[PathBuf] {
-        &self.sockets
+    /// The control sockets in its PID namespace, at the usual places.
+    pub fn sockets(&self) -> Vec<PathBuf> {
+        let Some(prefix) = &self.socket_prefix else { return Vec::new() };
+        let entries =
+            ["/run", "/dev/shm", "/tmp"].into_iter().flat_map(std::fs::read_dir).flatten().flatten();
+        let is_its = |entry: &std::fs::DirEntry| entry.file_name().to_string_lossy().starts_with(prefix);
+        entries.filter(is_its).map(|entry| entry.path()).collect()
     }
 
     /// What was seen so far.
@@ -164,7 +162,8 @@ impl Running {
         self.timeline.note("init over");
     }
 
-    fn ends_within(&self, limit: Duration) -> bool {
+    /// Whether the init is over before this much time has passed.
+    pub fn ends_within(&self, limit: Duration) -> bool {
         use std::os::fd::AsFd;
         let milliseconds = u16::try_from(limit.as_millis()).unwrap_or(u16::MAX);
         let mut poll_fd = [PollFd::new(self.end_of_init.as_fd(), PollFlags::POLLIN)];
@@ -202,7 +201,7 @@ impl Running {
     fn clear(&mut self) -> std::process::ExitStatus {
         drop(self.stage.stdin.take());
         let ended = self.stage.wait().expect("wait for the stage");
-        for socket in self.sockets.drain(..) {
+        for socket in self.sockets() {
             let _ = std::fs::remove_file(socket);
         }
         ended

@@ -101,6 +101,14 @@ impl Subject {
         Stage::new(self, true)
     }
 
+    /// Will run as a container's first process in a [`super::kubelet::Pod`].
+    pub fn in_pod(self) -> Stage {
+        let mut stage = Stage::new(self, false);
+        // The report goes to the pod's termination message.
+        stage.builder.env_remove("GRACE_INIT_REPORT").env("KUBERNETES_SERVICE_HOST", "10.96.0.1");
+        stage
+    }
+
     /// Will run as an ordinary process.
     pub fn outside(self) -> Stage {
         Stage::new(self, false)
@@ -285,6 +293,18 @@ impl Stage {
     /// The words that call the init with its options, for a script or a shebang line.
     pub fn init_path(&self) -> OsString {
         self.subject.program(&self.links)
+    }
+
+    /// Options of the `stage` program.
+    pub(super) fn staged<W: AsRef<OsStr>>(mut self, words: impl IntoIterator<Item = W>) -> Self {
+        self.builder.args(words);
+        self
+    }
+
+    /// The environment that was set for the init, to be set for what runs beside it too.
+    pub(super) fn environment(&self) -> Vec<(OsString, Option<OsString>)> {
+        let entries = self.builder.get_envs();
+        entries.map(|(key, value)| (key.to_owned(), value.map(OsStr::to_owned))).collect()
     }
 
     /// Starts it.
