@@ -1331,6 +1331,89 @@ fn running_steps_are_those_that_were_not_killed_yet() {
     assert_eq!(running(&run), ["pre 2"]);
 }
 
+#[test]
+fn the_rest_of_a_chain_is_said_to_be_skipped_only_if_there_is_a_rest() {
+    let skipped = |run: &Run| {
+        let cut = |notice: &&Notice| matches!(notice, Notice::ChainCut(_));
+        run.told.iter().filter(cut).cloned().collect::<Vec<_>>()
+    };
+    let id = |index| StepId { chain: Chain::PreStop, index, run: 0 };
+    let mut run = Run::of(&FULL);
+    run.and(signal(Signal::TERM)).until(2_500).and(ctrl_c()).until(3_500).and(ctrl_c());
+    assert_eq!(skipped(&run), [Notice::ChainCut(id(1))]);
+    let mut run = Run::of(&FULL);
+    run.and(signal(Signal::TERM)).until(2_500).and(pre(1, 0)).and(ctrl_c()).until(3_500).and(ctrl_c());
+    assert_eq!(run.phase(), Phase::Stopping);
+    assert_eq!(skipped(&run), []);
+    let skip = [FULL.as_slice(), &[("pre-stop-failure", "skip")]].concat();
+    let mut run = Run::of(&skip);
+    run.and(signal(Signal::TERM)).until(2_500).and(pre(1, 1));
+    assert_eq!(skipped(&run), [Notice::ChainCut(id(1))]);
+    let mut run = Run::of(&skip);
+    run.and(signal(Signal::TERM)).until(2_500).and(pre(1, 0)).and(pre(2, 1));
+    assert_eq!(skipped(&run), []);
+}
+
+#[test]
+fn a_repeated_stop_signal_is_said_to_be_one_and_another_request_is_not() {
+    for build in [
+        |run: &mut Run| drop(run.give(signal(Signal::TERM))),
+        |run: &mut Run| drop(run.and(PRE_STOP).give(STOP)),
+        |run: &mut Run| drop(run.and(ended(0)).give(signal(Signal::TERM))),
+    ] {
+        let mut run = Run::of(&HOOK);
+        build(&mut run);
+        let before = run.machine.history().stop;
+        run.told.clear();
+        run.and(inside(Signal::TERM));
+        assert_eq!(run.told, [Notice::Repeated(received(Signal::TERM, Sender::Process(7)))]);
+        assert_eq!(run.machine.history().stop, before);
+    }
+    let mut run = Run::of(&HOOK);
+    run.and(PRE_STOP);
+    run.told.clear();
+    run.and(inside(Signal::TERM));
+    let trigger =
+        Trigger { request: StopRequest::Signal(Signal::TERM), sender: Sender::Process(7), at: run.now };
+    assert_eq!(run.told, [Notice::StopRequested(trigger)]);
+    assert_eq!(run.machine.history().stop, Some(trigger));
+}
+
+#[test]
+fn why_a_request_cannot_be_taken_back_is_said() {
+    for (why, part) in [
+        (CannotCancel::NothingAsked, "no pre-stop request"),
+        (CannotCancel::StopAsked, "a stop was requested"),
+        (CannotCancel::CommandEnded, "already ended"),
+    ] {
+        assert!(why.to_string().contains(part), "{why}");
+    }
+}
+
+#[test]
+fn the_machine_tells_what_is_left_and_what_it_was_set_to() {
+    let mut run = Run::of(&FULL);
+    assert_eq!(run.machine.budget(), Some(Duration::from_secs(20)));
+    assert_eq!((run.machine.time_left_to_leave(run.now), run.machine.deadline()), (None, Deadline::Never));
+    run.and(signal(Signal::TERM)).until(1_000);
+    assert_eq!(run.machine.time_left_to_leave(run.now), Some(Duration::from_secs(21)));
+    assert_eq!(run.machine.deadline(), Deadline::At(at(20_000)));
+    let steps: Vec<String> =
+        run.machine.all_steps().map(|(id, step)| format!("{} {}", name(id), step.text)).collect();
+    assert_eq!(steps, ["pre 1 one", "pre 2 two", "post 1 after", "post 2 later"]);
+    let chains: Vec<Chain> = run.machine.all_steps().map(|(id, _)| id.chain).collect();
+    assert_eq!(chains, [Chain::PreStop, Chain::PreStop, Chain::PostStop, Chain::PostStop]);
+    for (id, step) in run.machine.all_steps() {
+        assert_eq!(run.machine.step(id), Some(step));
+    }
+    run.machine.found_leftovers(3);
+    run.machine.found_leftovers(2);
+    run.machine.found_survivors(1);
+    run.machine.found_running(vec!["java(7)".to_owned()]);
+    let history = run.machine.history();
+    assert_eq!((history.leftovers, history.survivors, history.running.len()), (3, 1, 1));
+}
+
 /// Something that may happen to a shutdown.
 #[derive(Clone, Debug)]
 enum Happening {

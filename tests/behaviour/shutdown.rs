@@ -6,8 +6,8 @@ use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGQUIT, SIGSTOP, SIGTERM, SIGUSR1, SIG
 
 use crate::support::Need::PidNamespace;
 use crate::support::process::{children, is_dead, send, state, wait_until};
-use crate::support::shutdown::{Gate, HOURS};
-use crate::support::{Ending, LIMIT, Running, Stage, TemporaryDirectory, behaviours, example};
+use crate::support::shutdown::{Gate, HOURS, let_pass};
+use crate::support::{Ending, LIMIT, Running, Stage, TemporaryDirectory, Terminal, behaviours, example};
 
 /// What a busy machine may add to any time.
 const SLACK: Duration = Duration::from_secs(8);
@@ -466,21 +466,24 @@ behaviours! {
 
     [PidNamespace]
     fn a_person_who_interrupts_again_moves_on_phase_by_phase(init) {
-        let stage = init.as_pid_one().observed().options(HOURS).options(["--drain", "20m", "--stop-signal", "QUIT:20m,TERM"]);
+        let stage = init.outside().single_child().on_terminal(Terminal::new());
+        let stage = stage.observed().options(HOURS).options(["--drain", "20m", "--stop-signal", "QUIT:20m,TERM"]);
         let stage = stage.shell_step("echo step begins; exec sleep 3600").shell_step("echo never");
         let mut run = stage.reporter(&[]).start();
         run.wait_for("ready");
-        run.signal(SIGINT);
+        run.terminal().type_in("\x03");
         run.wait_for_phase("drain");
-        run.interrupt_again();
+        // From elsewhere it is no second Ctrl-C.
+        let_pass(Duration::from_millis(600));
+        run.signal(SIGINT);
+        run.press_ctrl_c_again();
         run.wait_for("step begins");
-        run.interrupt_again();
+        run.press_ctrl_c_again();
         run.wait_for("signal SIGQUIT");
-        run.interrupt_again();
+        run.press_ctrl_c_again();
         run.wait_for("signal SIGTERM");
-        run.interrupt_again();
+        run.press_ctrl_c_again();
         run.exits_with(137);
-        run.timeline().saw_times("signal SIGINT", 0);
         run.timeline().assert_order(["\"phase\":\"drain\"", "step begins", "signal SIGQUIT", "signal SIGTERM", "init over"]);
         run.timeline().never_saw("never");
     }
@@ -513,15 +516,20 @@ behaviours! {
 
     [PidNamespace]
     fn other_signals_are_relayed_in_every_phase(init) {
-        let script = "$reporter --name back & exec $reporter --name front --exit-on USR2=9";
-        let stage = init.as_pid_one().observed().options(HOURS).options(["--drain", "1h", "--stop-signal", "QUIT"]);
-        let mut run = stage.shell_step("echo step begins; exec sleep 3600").shell(script).start();
-        let relayed = |count: usize| {
+        let script = "$reporter --name back --exit-on WINCH=0 & exec $reporter --name front --exit-on USR2=9";
+        let gate = Gate::new();
+        let stage = init.as_pid_one().observed().gate(&gate).options(HOURS);
+        let stage = stage.options(["--drain", "3s", "--stop-signal", "QUIT"]);
+        let mut run = stage.shell_step("echo step begins; read line < $gate").shell(script).start();
+        let relayed_to = |who: &[&str], count: usize| {
             for (signal, name) in [(SIGHUP, "SIGHUP"), (SIGUSR1, "SIGUSR1")] {
                 run.signal(signal);
-                run.timeline().wait_for_count(&format!("back signal {name}"), count);
+                for who in who {
+                    run.timeline().wait_for_count(&format!("{who} signal {name}"), count);
+                }
             }
         };
+        let relayed = |count: usize| relayed_to(&["front", "back"], count);
         run.wait_for("back ready");
         run.wait_for("front ready");
         relayed(1);
@@ -529,19 +537,17 @@ behaviours! {
         run.wait_for_phase("drain");
         relayed(2);
         run.never_in_phase("pre-stop");
-        run.interrupt_again();
         run.wait_for("step begins");
         relayed(3);
         run.never_in_phase("stop");
-        run.interrupt_again();
+        gate.open();
         run.wait_for("back signal SIGQUIT");
         relayed(4);
         run.never_in_phase("leftovers");
         run.signal(SIGUSR2);
         run.wait_for_phase("leftovers");
-        relayed(5);
-        run.timeline().saw_times("front signal SIGHUP", 4);
-        run.interrupt_again();
+        relayed_to(&["back"], 5);
+        run.signal(SIGWINCH);
         run.exits_with(9);
     }
 

@@ -4,10 +4,10 @@ use std::io::Write;
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
-use nix::libc::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
 
 use crate::support::Need::PidNamespace;
-use crate::support::process::{children, is_dead, state, wait_until};
+use crate::support::process::{children, is_dead, send, state, wait_until};
 use crate::support::server::{Server, listener, port_of};
 use crate::support::shutdown::{Gate, HOURS, let_pass};
 use crate::support::{LIMIT, Running, Stage, Subject, TemporaryDirectory, behaviours, example};
@@ -203,7 +203,7 @@ behaviours! {
         };
         // It may still be on its way there.
         wait_until("the step has let go of our descriptors", LIMIT, || held().is_empty());
-        run.interrupt_again();
+        send(step, SIGKILL);
         run.exits_with(0);
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use nix::libc::{self, SIGINT};
+use nix::libc;
 
 use super::process::{self, wait_until};
 use super::{LIMIT, Running, Stage, TemporaryDirectory, example};
@@ -70,12 +70,11 @@ impl Running {
         self.timeline().never_saw(&in_phase(phase));
     }
 
-    /// A person interrupts again after a while, which moves the shutdown on; the first interrupt must be older
-    /// than this call.
+    /// Presses Ctrl-C once more after a while, which moves the shutdown on; the Ctrl-C before must be older than this call.
     #[track_caller]
-    pub fn interrupt_again(&self) {
+    pub fn press_ctrl_c_again(&self) {
         let_pass(Duration::from_millis(600));
-        self.signal(SIGINT);
+        self.terminal().type_in("\x03");
     }
 
     /// Asserts that all that was started below the init, wherever it hid, is gone now that the init is over.
