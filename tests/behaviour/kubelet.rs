@@ -468,7 +468,13 @@ behaviours! {
             seen.was_told("TERM");
             match case.command {
                 Obeying => seen.ended_well(),
-                Stubborn => seen.was_killed_by_the_init(),
+                Stubborn => {
+                    seen.was_killed_by_the_init();
+                    // The kubelet raises 1 s to 2 s, of which a fifth is kept back.
+                    if case.grace == 1 {
+                        seen.pod.only().at_least(Duration::from_millis(1_500), "kubelet: signal c", "init over");
+                    }
+                }
             }
         });
     }
@@ -618,6 +624,34 @@ behaviours! {
         seen.was_told("TERM");
         assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
         assert!(seen.pod.only().message().contains("SIGTERM came after"), "{}", seen.picture());
+    }
+
+    [PidNamespace]
+    fn a_persons_stop_during_the_hook_leaves_the_drain_to_its_end(init) {
+        let case = Case::new(30, Obeying, TestHook::Init("pre-stop")).options(&["--drain", "2s"]);
+        let pod = Pod::of(case.container(init)).start();
+        pod.only().wait_for("ready");
+        let stopping = pod.delete(case.grace);
+        wait_until_draining(&pod, init);
+        let stop = pod.only().exec([init.in_pod().init_path(), "stop".into()]).status();
+        let seen = Seen { stopped: stopping.wait(), pod };
+        assert_eq!(stop.expect("run stop").code(), Some(0), "{}", seen.picture());
+        seen.pod.only().at_least(Duration::from_millis(1_500), "kubelet: hook c", "signal SIGTERM");
+        seen.was_told("TERM");
+        seen.ended_well();
+    }
+
+    [PidNamespace]
+    fn a_pre_stop_request_that_no_signal_follows_stops_5_s_after_the_grace(init) {
+        let case = Case::new(2, Obeying, TestHook::None);
+        let pod = Pod::of(case.container(init)).start();
+        pod.only().wait_for("ready");
+        pod.only().timeline().note("asked");
+        let asked = pod.only().exec([init.in_pod().init_path(), "pre-stop".into()]).status();
+        assert_eq!(asked.expect("run pre-stop").code(), Some(0));
+        pod.only().wait_for("signal SIGTERM");
+        pod.only().at_least(Duration::from_millis(6_500), "asked", "signal SIGTERM");
+        pod.only().wait_until_over();
     }
 
     [PidNamespace]
