@@ -318,8 +318,11 @@ impl Seen {
         assert!(self.stopped.was_killed("c"), "not killed by the runtime\n{}", self.picture());
         let message = self.pod.only().message();
         assert!(message.starts_with("stopping since"), "{}", self.picture());
-        let begun_by = if self.pod.only().timeline().count("hook: ") > 0 { "" } else { "SIG" };
-        for words in [begun_by, &format!("grace {}", case.told), "killed before its deadline"] {
+        let begun_by = match case.hook {
+            TestHook::Init(subcommand) => format!("by grace-init {subcommand}, "),
+            TestHook::None | TestHook::Sleep(_) | TestHook::Overrunning => format!("by SIG{}, ", case.stop_signal),
+        };
+        for words in [begun_by.as_str(), &format!("grace {}", case.told), "killed before its deadline"] {
             assert!(message.contains(words), "no {words:?}\n{}", self.picture());
         }
     }
