@@ -178,10 +178,8 @@ enum Parsed {
 /// Someone who writes `redy` for `ready` gets a hint, not a container that cannot start.
 fn refuse_misspelled_subcommand(program: &OsStr, environment: &Environment<'_>) -> Result<()> {
     let Some(program_name) = program.to_str() else { return Ok(()) };
-    if let Some(nearest) =
-        nearest(program_name, subcommand_names()).filter(|name| distance(program_name, name) < 2)
-        && !(environment.is_program)(program)
-    {
+    let near = nearest(program_name, subcommand_names()).filter(|name| distance(program_name, name) < 2);
+    if let Some(nearest) = near.filter(|_| !(environment.is_program)(program)) {
         bail!("{program_name:?} was not found in PATH; did you mean grace-init {nearest}?");
     }
     Ok(())

@@ -158,7 +158,7 @@ impl Blocks {
             // One at a time, so that what has come is bounded by the longest.
             if let Some(end) = self.text.windows(2).position(|pair| pair == b"\n\n") {
                 let block: Vec<u8> = self.text.drain(..end.saturating_add(2)).collect();
-                let status = str::from_utf8(&block).ok().and_then(Status::decode);
+                let status = std::str::from_utf8(&block).ok().and_then(Status::decode);
                 return status.map_or(Read::End, |status| Read::Block(Box::new(status)));
             }
             if ended || self.text.len() > MAX_BLOCK {
@@ -230,9 +230,10 @@ impl Waiting {
                 return Err(Failure::new(TIMED_OUT, why));
             }
             let mut limit = self.deadline.remaining(self.clock.now());
-            if let Some((status, when)) = &last
-                && self.screen.bar(status, self.clock.now().since(*when))
-            {
+            let has_bar = last
+                .as_ref()
+                .is_some_and(|(status, when)| self.screen.bar(status, self.clock.now().since(*when)));
+            if has_bar {
                 limit = Some(limit.map_or(REDRAW_INTERVAL, |limit| limit.min(REDRAW_INTERVAL)));
             }
             wait::until_readable([self.blocks.connection.as_fd()], limit);

@@ -95,7 +95,8 @@ impl Request {
     /// # Errors
     /// When the line asks for nothing that we know; the client is told so.
     pub fn decode(line: &[u8]) -> Result<Self, BadRequest> {
-        let words = str::from_utf8(line).ok().and_then(|line| line.strip_prefix(NAME)?.strip_prefix(' '));
+        let words =
+            std::str::from_utf8(line).ok().and_then(|line| line.strip_prefix(NAME)?.strip_prefix(' '));
         let mut words = words.ok_or(BadRequest::NotOurs)?.split(' ');
         let version: Option<u32> = words.next().and_then(|word| word.parse().ok());
         if version.is_none_or(|version| version == 0) {

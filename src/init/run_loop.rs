@@ -4,7 +4,7 @@
 //! the loop goes on.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Error;
 use nix::errno::Errno;
@@ -78,14 +78,13 @@ impl<S: System> Init<S> {
         let mut listener = listen(&plan.control, is_first_process, &mut system);
         let mut started = system.start_command(&plan.command, plan.placement);
         // Where descriptors are few the command comes first.
-        if started.as_ref().is_err_and(|error| error.errno == Errno::EMFILE)
-            && let Some(listener) = listener.take()
-        {
+        let is_without_descriptors = started.as_ref().is_err_and(|error| error.errno == Errno::EMFILE);
+        if let Some(listener) = listener.take_if(|_| is_without_descriptors) {
             system.stop_listening(listener);
             started = system.start_command(&plan.command, plan.placement);
         }
         let Started { pid, pipe } = started.map_err(|error| could_not_start(&plan, &system, error))?;
-        debug!(pid = pid.as_raw(), command = %plan.command.program.display(), "started the command");
+        debug!(pid = pid.as_raw(), command = %Path::new(&plan.command.program).display(), "started the command");
         let clients = Clients::of(listener);
         system.leave_working_directory();
         // After the start, which needs none of it.
@@ -161,9 +160,8 @@ impl<S: System> Init<S> {
         let (mut events, more) = self.reap();
         progressed |= more;
         // It may have failed to execute its program, and been reaped, since we looked.
-        if self.main.reaped
-            && let Some(status) = self.look_at_command_exec()
-        {
+        let failed = if self.main.reaped { self.look_at_command_exec() } else { None };
+        if let Some(status) = failed {
             return Turn::Leave(status);
         }
         events.extend(self.steps.look(&mut self.system));

@@ -224,9 +224,7 @@ pub(super) fn variables(
     if let Some(remaining) = remaining {
         variables.push(("GRACE_INIT_REMAINING_MS", remaining.as_millis().to_string().into()));
     }
-    if id.chain == Chain::PostStop
-        && let Some(main) = history.main
-    {
+    if let Some(main) = history.main.filter(|_| id.chain == Chain::PostStop) {
         let (result, code, status) = service_result(main.outcome, history);
         variables.push(("SERVICE_RESULT", result.into()));
         variables.push(("EXIT_CODE", code.into()));

@@ -6,7 +6,7 @@ mod words;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use place::{GraceSource, Place};
@@ -126,8 +126,8 @@ pub struct CommandLine {
 impl fmt::Display for CommandLine {
     /// Its words with spaces between them, for people: nothing is quoted.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.program.display().fmt(f)?;
-        self.arguments.iter().try_for_each(|argument| write!(f, " {}", argument.display()))
+        Path::new(&self.program).display().fmt(f)?;
+        self.arguments.iter().try_for_each(|argument| write!(f, " {}", Path::new(argument).display()))
     }
 }
 

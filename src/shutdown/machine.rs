@@ -430,9 +430,7 @@ impl Shutdown {
         } else if !self.stop_asked(trigger, order) {
             self.tell(Notice::Repeated(received));
         }
-        if let Some(requests) = &mut self.requests
-            && is_ctrl_c
-        {
+        if let Some(requests) = self.requests.as_mut().filter(|_| is_ctrl_c) {
             requests.last_interrupt = Some(now);
         }
     }
@@ -693,10 +691,8 @@ impl Shutdown {
     /// An image's STOPSIGNAL that is not in `--stop-on` stops the command without drain and chain.
     fn look_for_a_skipped_shutdown(&mut self, now: Moment) {
         let has_work = self.plan.drain > Duration::ZERO || !self.plan.pre_stop.is_empty();
-        if let Some((signal, at)) = self.relayed_from_outside
-            && has_work
-            && now.since(at) <= STOPPED_BY_SIGNAL
-        {
+        let recent = self.relayed_from_outside.filter(|(_, at)| now.since(*at) <= STOPPED_BY_SIGNAL);
+        if let Some((signal, _)) = recent.filter(|_| has_work) {
             self.history.skipped_by = Some(signal);
             self.tell(Notice::ShutdownSkipped(signal));
         }

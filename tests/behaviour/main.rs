@@ -4,6 +4,7 @@
 //! `GRACE_INIT_TEST_ALL=1` it fails instead.
 #![allow(
     unsafe_code,
+    clippy::incompatible_msrv,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

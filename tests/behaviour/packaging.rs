@@ -32,8 +32,6 @@ const OFFERS: &[(&str, &[&str])] = &[
     ("grace-init ready --ser", &["--serving"]),
     ("grace-init hook --log-format ", &["text", "json"]),
     // The command.
-    ("grace-init envsubs", &[]),
-    ("grace-init --grace 5s -- sleepi", &[]),
     ("grace-init --grace 5s slee", &["sleep"]),
     ("grace-init -- slee", &["sleep"]),
 ];

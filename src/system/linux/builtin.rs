@@ -98,7 +98,7 @@ fn exchange(mut stream: TcpStream, request: &HttpRequest) -> Result<u16, String>
 
 /// The status of `HTTP/1.1 200 OK`.
 pub fn parse_status(line: &[u8]) -> Option<u16> {
-    let line = str::from_utf8(line).ok()?;
+    let line = std::str::from_utf8(line).ok()?;
     let mut words = line.strip_prefix("HTTP/1.")?.split(' ');
     let minor = words.next()?;
     let status = words.next()?.trim_end();

@@ -40,9 +40,8 @@ pub(super) fn continue_traced(pid: Pid, signal: Signal) {
 }
 
 fn outcome(status: libc::c_int) -> Outcome {
-    if libc::WIFSIGNALED(status)
-        && let Some(signal) = Signal::from_number(libc::WTERMSIG(status))
-    {
+    let signal = if libc::WIFSIGNALED(status) { Signal::from_number(libc::WTERMSIG(status)) } else { None };
+    if let Some(signal) = signal {
         return if libc::WCOREDUMP(status) { Outcome::Dumped(signal) } else { Outcome::Killed(signal) };
     }
     Outcome::Exited(u8::try_from(libc::WEXITSTATUS(status)).unwrap_or(u8::MAX))

@@ -96,10 +96,10 @@ fn parse_stat(stat: &[u8]) -> Option<Descendant> {
     let (head, tail) = stat.split_at_checked(bracket)?;
     let opening = head.iter().position(|byte| *byte == b'(')?;
     let (pid, comm) = head.split_at_checked(opening)?;
-    let pid = str::from_utf8(pid).ok()?.trim_end().parse().ok()?;
+    let pid = std::str::from_utf8(pid).ok()?.trim_end().parse().ok()?;
     let mut name = [0; 16];
     name.iter_mut().zip(comm.iter().skip(1)).take(15).for_each(|(to, from)| *to = *from);
-    let mut fields = str::from_utf8(tail).ok()?.split_ascii_whitespace().skip(1);
+    let mut fields = std::str::from_utf8(tail).ok()?.split_ascii_whitespace().skip(1);
     let state = fields.next()?;
     let mut number = || fields.next()?.parse::<i32>().ok().map(Pid::from_raw);
     let (parent, group, session) = (number()?, number()?, number()?);

@@ -41,7 +41,7 @@ pub fn copy_own_file(destination: &Path) -> io::Result<()> {
     let name = destination.file_name().ok_or_else(|| io::Error::from(ErrorKind::IsADirectory))?;
     // Init containers of several pods may share the volume, and each of them is PID 1.
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-    let temporary = format!(".{}.{}.{now:x}", name.display(), std::process::id());
+    let temporary = format!(".{}.{}.{now:x}", Path::new(name).display(), std::process::id());
     let temporary = destination.with_file_name(temporary);
     let copied = copy_own_file_as(&temporary).and_then(|()| fs::rename(&temporary, &destination));
     if copied.is_err() {

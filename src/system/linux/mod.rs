@@ -43,9 +43,10 @@ const MAX_FAILED_START_WAIT: Duration = Duration::from_millis(500);
 
 /// Writes to the container's termination log why it could not start at all, if we are its first process and nobody wrote there.
 pub fn report_unusable(text: &str) {
-    if control::is_first_process()
-        && let Some(path) = report::termination_log().or_else(report::default_place)
-    {
+    if !control::is_first_process() {
+        return;
+    }
+    if let Some(path) = report::termination_log().or_else(report::default_place) {
         report::ReportFile::default().start_failed(&path, text, MAX_FAILED_START_WAIT);
     }
 }

@@ -49,7 +49,7 @@ impl SignalFd {
         let length = (&self.file).read(&mut bytes).unwrap_or(0);
         let (infos, _) = bytes.split_at(length.min(bytes.len()));
         let arrivals =
-            infos.as_chunks::<INFO_SIZE>().0.iter().filter_map(|info| self.arrival(info)).collect();
+            infos.chunks_exact(INFO_SIZE).filter_map(|info| self.arrival(info.try_into().ok()?)).collect();
         (arrivals, length == bytes.len())
     }
 

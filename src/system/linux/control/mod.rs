@@ -86,9 +86,7 @@ impl Listener {
             match self.socket.accept() {
                 Ok((stream, _)) => {
                     let stream = if is_standard_stream(&stream) { stream.try_clone()? } else { stream };
-                    if let Some(peer) = admit(&stream)
-                        && stream.set_nonblocking(true).is_ok()
-                    {
+                    if let Some(peer) = admit(&stream).filter(|_| stream.set_nonblocking(true).is_ok()) {
                         return Ok(Some(Client { stream, peer }));
                     }
                 }
