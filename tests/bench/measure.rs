@@ -340,9 +340,9 @@ fn idle(inits: &[Init], effort: Effort, table: &mut Table) {
 }
 
 /// What the static build may have dirtied while idle, in KiB.
-const DIRTY_LIMIT: f64 = 48.0;
+const DIRTY_LIMIT: f64 = 64.0;
 /// What the static build may weigh, in bytes.
-const SIZE_LIMIT: f64 = 720_000.0;
+const SIZE_LIMIT: f64 = 800_000.0;
 
 fn size(inits: &[Init], _: Effort, table: &mut Table) {
     let size = |init: &Init| std::fs::metadata(&init.path).ok().map(|file| file.len() as f64);
