@@ -82,13 +82,13 @@ fn set_clock(file: &Path, hours: i32) {
 behaviours! {
     [PidNamespace]
     fn no_process_for_the_command_gives_125_and_the_reason(init) {
-        does_not_start(init, &["deny=fork:EAGAIN"], 125, "no process for \"sh\" could be made: Try again");
-        does_not_start(init, &["deny=fork:ENOMEM"], 125, "no process for \"sh\" could be made: Out of memory");
+        does_not_start(init, &["deny=fork:EAGAIN"], 125, "cannot fork for \"sh\": Try again");
+        does_not_start(init, &["deny=fork:ENOMEM"], 125, "cannot fork for \"sh\": Out of memory");
     }
 
     [PidNamespace]
     fn no_session_for_the_command_gives_125_and_the_reason(init) {
-        let reason = "no session or process group for \"sh\" could be made: Operation not permitted";
+        let reason = "cannot create a session or process group for \"sh\": Operation not permitted";
         does_not_start(init, &["deny=setsid:EPERM"], 125, reason);
     }
 
@@ -100,7 +100,7 @@ behaviours! {
     [PidNamespace]
     fn too_few_descriptors_give_125_and_the_reason(init) {
         for limit in ["limit=nofile:4", "limit=nofile:5"] {
-            does_not_start(init, &[limit], 125, "Too many open files");
+            does_not_start(init, &[limit], 125, "cannot fork for \"sh\": Too many open files");
         }
     }
 
@@ -149,7 +149,7 @@ behaviours! {
         run.at_most(Duration::from_secs(10), "sent SIGTERM", "init over");
         drop(gate);
         run.exits_with(137);
-        run.timeline().saw_times("the time is up: killing what is left", 1);
+        run.timeline().saw_times("warn: killing what is left", 1);
     }
 
     [PidNamespace]
@@ -263,7 +263,7 @@ behaviours! {
 
     [PidNamespace]
     fn children_that_we_were_started_with_are_told_and_waited_for(init) {
-        let stage = confined(init.as_pid_one(), &["children=3"]);
+        let stage = confined(init.as_pid_one(), &["children=3"]).options(["-v"]);
         let mut run = stage.reporter(&["--exit-on", "TERM=4"]).one_stream().start();
         run.wait_for("ready");
         assert_eq!(process::children(run.pid()).len(), 4);
@@ -271,7 +271,7 @@ behaviours! {
         run.wait_until_over();
         run.leaves_nothing_behind();
         run.exits_with(4);
-        run.timeline().assert_order(["signal SIGTERM", "3 processes were left by the command"]);
+        run.timeline().assert_order(["signal SIGTERM", "the command left processes behind processes=3", "stopped by SIGTERM"]);
     }
 
     [PidNamespace]

@@ -325,10 +325,11 @@ assert len(left) >= 3 and left == sorted(left, reverse=True) and left[0] <= 9800
     }
 
     [PidNamespace]
-    fn an_absent_report_file_is_not_worth_a_word(init) {
+    fn an_absent_report_file_is_named_at_the_start(init) {
         let stage = init.as_pid_one().options(HOURS).options(["--report", "/no/such/file"]);
         let run = stopped(stage, 4);
-        run.timeline().never_saw("/no/such/file");
+        run.timeline().assert_order(["warn: the file of --report is not there", "stopped by SIGTERM"]);
+        run.timeline().saw_times("/no/such/file", 1);
     }
 
     [PidNamespace]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use grace_init::control::protocol::Status;
 use grace_init::outcome::{ExitStatus, Outcome};
 use grace_init::plan::{Leftovers, Plan, RelayTo};
-use grace_init::shutdown::{Chain, History, Phase, StepEnd};
+use grace_init::shutdown::{Chain, History, Phase, StepEnd, StepRecord};
 use grace_init::signal::Signal;
 
 use crate::kernel::{Id, Owner, Parent, Process, State};
@@ -50,6 +50,7 @@ impl Life<'_> {
         self.killed_as_told(&mut wrong);
         self.stop_signal_once(&mut wrong);
         self.clients_told_the_truth(&mut wrong);
+        self.reports_what_went_wrong(&mut wrong);
         wrong
     }
 
@@ -334,7 +335,10 @@ impl Life<'_> {
             if Self::killed_at(process).is_some() && self.began(Phase::PostStop).is_some() {
                 continue;
             }
-            let last_pass = Self::killed_at(process).is_some() || self.sim.scenario.pid_1;
+            // In a crowd the kernel takes its time, but less than SIGKILL came early.
+            let a_moment = 60 * MILLI + 100 * self.sim.scenario.call_takes;
+            let last_pass = Self::killed_at(process).is_some_and(|killed| killed + a_moment > self.left())
+                || self.sim.suspended > 0;
             // What was forked in the very end, between the last look and the last SIGKILL.
             let too_young = process.born + self.slack() > self.left();
             if too_young && self.sim.scenario.pid_1 && self.began(Phase::PostStop).is_some() {
@@ -474,6 +478,26 @@ impl Life<'_> {
             if by_itself && (parent_is_us || !in_the_pass(process)) {
                 wrong.push(format!("p{id} is said to be killed, and it {}", process.outcome().unwrap()));
             }
+        }
+    }
+
+    /// There is a report exactly where something went wrong that the exit status does not say.
+    fn reports_what_went_wrong(&self, wrong: &mut Vec<String>) {
+        let killed = self.ours().any(|(_, process)| {
+            process.outcome() == Some(Outcome::Killed(Signal::KILL)) && Self::killed_at(process).is_some()
+        });
+        let history = self.history;
+        let step = history.steps.iter().any(StepRecord::went_wrong);
+        let told = history.cut.is_some() || history.skipped_by.is_some() || history.guess_is_over;
+        let left = history.survivors > 0 || self.ours().any(|(_, process)| process.is_alive());
+        match &self.sim.report {
+            Some(report) if !(killed || step || told || left) => {
+                wrong.push(format!("a report though nothing went wrong: {report:?}"));
+            }
+            None if history.killed.count() > 0 || step || told || history.survivors > 0 => {
+                wrong.push("something went wrong and there is no report".to_owned());
+            }
+            Some(_) | None => {}
         }
     }
 

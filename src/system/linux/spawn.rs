@@ -383,9 +383,9 @@ fn listen_pid_is_ours() -> bool {
 pub(super) fn explain(program: &OsStr, error: StartError, context: &ChildContext) -> String {
     let StartError { stage, errno } = error;
     match (stage, errno) {
-        (Stage::Fork, _) => format!("no process for {program:?} could be made: {}", errno.desc()),
+        (Stage::Fork, _) => format!("cannot fork for {program:?}: {}", errno.desc()),
         (Stage::Group, _) => {
-            format!("no session or process group for {program:?} could be made: {}", errno.desc())
+            format!("cannot create a session or process group for {program:?}: {}", errno.desc())
         }
         (Stage::Exec, Errno::ENOENT) => explain_not_found(program, &context.path_of(program)),
         (Stage::Exec, Errno::EACCES) if context.path_of(program).is_dir() => {

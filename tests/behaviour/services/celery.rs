@@ -45,7 +45,7 @@ behaviours! {
         run.signal(SIGTERM);
         // It waits for ever for the task that died with its process.
         run.exits_with(137);
-        run.timeline().assert_order(["sent SIGTERM", "exited with 'signal 15 (SIGTERM)'", "the time is up"]);
+        run.timeline().assert_order(["sent SIGTERM", "exited with 'signal 15 (SIGTERM)'", "killing what is left"]);
         run.timeline().never_saw("bill 7 paid");
     }
 }

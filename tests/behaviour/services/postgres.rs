@@ -84,7 +84,7 @@ behaviours! {
         let (mut run, _client, _directory) = serve(init, |stage| stage.options(options));
         run.signal(SIGTERM);
         run.exits_with(137);
-        run.timeline().assert_order(["received smart shutdown request", "the time is up: killing what is left"]);
+        run.timeline().assert_order(["received smart shutdown request", "killing what is left"]);
         run.timeline().never_saw("database system is shut down");
     }
 }
