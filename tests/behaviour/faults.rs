@@ -116,7 +116,7 @@ behaviours! {
     fn a_user_who_may_have_no_more_processes_gets_125_and_the_reason(init) {
         // Nobody else's tests may count against it: a user of its own.
         let rules = ["user=61234", "limit=nproc:1"];
-        does_not_start(init, &rules, 125, "could be made: Try again");
+        does_not_start(init, &rules, 125, "cannot fork for \"sh\": Try again");
     }
 
     [PidNamespace, Root, OpenBuild]

@@ -77,7 +77,7 @@ impl Up {
     }
 
     fn pid(&self) -> i32 {
-        self.init.id().cast_signed()
+        i32::try_from(self.init.id()).unwrap()
     }
 
     pub fn signal(&self, signal: libc::c_int) {
