@@ -193,6 +193,19 @@ fn leftovers_that_were_killed_are_told_with_the_time_they_had() {
 }
 
 #[test]
+fn what_to_try_depends_on_who_was_killed() {
+    let advice = |victim: Victim| {
+        let plan = plan(&[("grace", "10s")]);
+        let mut machine = live(&plan, &[(0, term()), (8_000, Event::Tick)]);
+        machine.killed("java(7)".into(), victim);
+        let report = Summary::of(&machine, at(8_010), ExitStatus::KILLED).report().unwrap();
+        report.lines().find(|line| line.starts_with("try ")).unwrap().to_owned()
+    };
+    assert!(advice(Victim::Command).contains("--stop-signal"));
+    assert!(advice(Victim::Other).contains("wait for its processes"));
+}
+
+#[test]
 fn each_step_that_went_wrong_is_told_with_how() {
     let steps =
         [("grace", "30s"), ("pre-stop", "a"), ("pre-stop", "b"), ("pre-stop", "c"), ("pre-stop", "d")];
