@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use nix::libc::{self, SIGTERM};
 
-use crate::support::Need::{ContainerTools, Docker, PidNamespace, Program};
+use crate::support::Need::{ContainerTools, Docker, DynamicBuild, PidNamespace, Program};
 use crate::support::container::{Docker as Daemon, static_file};
 use crate::support::process::{self, wait_until};
 use crate::support::shutdown::HOURS;
@@ -153,24 +153,24 @@ behaviours! {
     }
 
     [Program("strace"), ContainerTools]
-    fn no_file_is_opened_before_the_command_but_the_report_and_those_in_proc(init) {
+    fn no_file_is_opened_before_the_command_but_the_report_the_terminal_and_those_in_proc(init) {
         let _ = init;
         let directory = TemporaryDirectory::new();
         let log = directory.path().join("opens");
         let report = directory.file("report", 0o666, "").display().to_string();
-        let words = ["--report", &report, "--control", directory.path().to_str().unwrap(), "--", "/bin/true"];
+        let words = ["--report", &report, "--", "/bin/true"];
         let status = traced(&log, &words).envs([("LANG", "de_DE.UTF-8"), ("TZ", "Europe/Berlin")]).status().unwrap();
         assert!(status.success());
         let text = finished(&log);
         let mut executed = 0;
         let mut strangers = BTreeSet::new();
         for line in text.lines().take_while(|line| {
-            executed += i32::from(line.contains(" execve(") && line.ends_with(" = 0"));
+            executed += i32::from(line.contains("execve") && line.ends_with(" = 0"));
             // The second is the command's.
             executed < 2
         }) {
             let path = line.split('"').nth(1).unwrap_or_default();
-            if line.contains(" open") && !path.starts_with("/proc/") && path != report {
+            if line.contains(" open") && !path.starts_with("/proc/") && ![report.as_str(), "/dev/tty"].contains(&path) {
                 strangers.insert(path.to_owned());
             }
         }
@@ -246,7 +246,8 @@ behaviours! {
         assert!(said.contains("\"soon\" (from GRACE_INIT_GRACE)") && !said.contains(SECRET), "{said}");
     }
 
-    [Program("valgrind")]
+    // In a static file valgrind cannot put its own allocator in the place of musl's, which reads memory that it never wrote.
+    [Program("valgrind"), DynamicBuild]
     fn a_whole_shutdown_is_without_an_error_of_memory(init) {
         let directory = TemporaryDirectory::new();
         let report = directory.file("report", 0o666, "").display().to_string();
@@ -311,5 +312,5 @@ fn descriptors(run: &Running) -> BTreeSet<String> {
 /// under the filter when it makes its last calls: fstatfs, futex and, unless there are no new privileges, those that change the user.
 const ELSEWHERE: &[&str] = &[
     "capget", "capset", "clone", "dup3", "faccessat", "fstatfs", "futex", "madvise", "mprotect", "mremap", "newfstatat", "openat", "readlinkat",
-    "restart_syscall", "rt_sigqueueinfo", "rt_sigreturn", "setgid", "setgroups", "setuid", "statx", "unlinkat",
+    "restart_syscall", "rt_sigqueueinfo", "rt_sigreturn", "setgid", "setgroups", "setuid", "shutdown", "statx", "unlinkat",
 ];
