@@ -335,9 +335,11 @@ impl Life<'_> {
             if Self::killed_at(process).is_some() && self.began(Phase::PostStop).is_some() {
                 continue;
             }
-            // In a crowd the kernel takes its time, but less than SIGKILL came early.
+            // In a crowd the kernel takes its time, but less than SIGKILL came early for those that were there to be counted when
+            // the stop began.
             let a_moment = 60 * MILLI + 100 * self.sim.scenario.call_takes;
             let last_pass = Self::killed_at(process).is_some_and(|killed| killed + a_moment > self.left())
+                || self.requested().is_none_or(|asked| process.born >= asked)
                 || self.sim.suspended > 0;
             // What was forked in the very end, between the last look and the last SIGKILL.
             let too_young = process.born + self.slack() > self.left();
