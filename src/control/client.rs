@@ -287,7 +287,7 @@ impl Waiting {
     /// Whether the init ends now: what it closes last is its end of the connections that it never heard.
     fn init_ends(&self) -> bool {
         self.init.as_ref().is_some_and(|init| {
-            wait::until_readable([init.as_fd()], Some(MAX_CLOSING_TIME));
+            init.wait(MAX_CLOSING_TIME);
             init.has_ended()
         })
     }
