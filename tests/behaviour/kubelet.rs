@@ -309,7 +309,16 @@ impl Seen {
     fn was_killed_by_the_init(&self) {
         assert!(!self.stopped.was_killed("c"), "killed by the runtime\n{}", self.picture());
         assert_eq!(self.stopped.status("c"), 137, "{}", self.picture());
-        assert!(self.pod.only().message().starts_with("KILLED by grace-init"), "{}", self.picture());
+        self.has_message("KILLED by grace-init");
+    }
+
+    /// Its message begins so, and the page for who deploys tells what that means.
+    #[track_caller]
+    fn has_message(&self, beginning: &str) {
+        let message = self.pod.only().message();
+        assert!(message.starts_with(beginning), "{}", self.picture());
+        let first = message.lines().next().unwrap_or_default();
+        assert!(is_documented(first), "docs/kubernetes.md does not tell of {first:?}");
     }
 
     /// The runtime's SIGKILL came first, and what the init wrote when the stop began is there and true.
@@ -317,7 +326,10 @@ impl Seen {
     fn was_killed_by_the_runtime(&self, case: &Case) {
         assert!(self.stopped.was_killed("c"), "not killed by the runtime\n{}", self.picture());
         let message = self.pod.only().message();
-        assert!(message.starts_with("stopping since"), "{}", self.picture());
+        match case.hook {
+            TestHook::Init(_) => assert!(message.starts_with("stopping since"), "{}", self.picture()),
+            TestHook::None | TestHook::Sleep(_) | TestHook::Overrunning => self.has_message("stopping since"),
+        }
         let begun_by = match case.hook {
             TestHook::Init(subcommand) => format!("by grace-init {subcommand}, "),
             TestHook::None | TestHook::Sleep(_) | TestHook::Overrunning => format!("by SIG{}, ", case.stop_signal),
@@ -326,6 +338,22 @@ impl Seen {
             assert!(message.contains(words), "no {words:?}\n{}", self.picture());
         }
     }
+}
+
+/// Whether docs/kubernetes.md has a message of this form in its table, with other numbers and names.
+fn is_documented(line: &str) -> bool {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubernetes.md"));
+    let messages = page.lines().filter_map(|row| row.strip_prefix("| `")?.split_once('`')).map(|(message, _)| message);
+    messages.map(|message| form(message.trim_end_matches("..."))).any(|message| form(line).starts_with(&message))
+}
+
+/// A message without its numbers, names, signals and quoted texts.
+fn form(message: &str) -> String {
+    let outside_quotes: Vec<&str> = message.split('"').step_by(2).collect();
+    let is_variable = |word: &str| word.starts_with("SIG") || word.contains(|c: char| c.is_ascii_digit());
+    let words = outside_quotes.join("#");
+    let words = words.split_whitespace().map(|word| if is_variable(word) { "#" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Runs all cases at once; a check that fails names its case.
@@ -549,7 +577,10 @@ behaviours! {
             timeline.assert_order(["kubelet: hook-overdue c", "kubelet: signal c TERM", "signal SIGTERM"]);
             let message = seen.pod.only().message();
             match case.command {
-                Obeying => assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture()),
+                Obeying => {
+                    assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
+                    seen.has_message("SIGTERM came after");
+                }
                 Stubborn => assert!(seen.stopped.was_killed("c"), "{}", seen.picture()),
             }
             let told = message.lines().find(|line| line.contains("SIGTERM came after")).unwrap_or_default();
@@ -607,8 +638,7 @@ behaviours! {
         check_all(init, &cases, |case, seen| {
             seen.was_told(case.stop_signal);
             assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
-            let said = format!("SIG{} is not in --stop-on", case.stop_signal);
-            assert!(seen.pod.only().message().contains(&said), "{}", seen.picture());
+            seen.has_message(&format!("SIG{} is not in --stop-on", case.stop_signal));
         });
     }
 
@@ -755,6 +785,20 @@ behaviours! {
         pod.only().wait_for("ready");
         let seen = Seen { stopped: pod.delete(2).wait(), pod };
         seen.was_killed_by_the_init();
+    }
+
+    [PidNamespace]
+    fn a_failed_step_fails_the_hook_and_is_reported(init) {
+        let cases = [
+            Case::new(6, Obeying, TestHook::Init("pre-stop")).options(&["--pre-stop", "false"]),
+            Case::new(6, Obeying, TestHook::Init("pre-stop")).options(&["--pre-stop", "sleep 3600", "--pre-stop-timeout", "300ms"]),
+        ];
+        check_all(init, &cases, |_, seen| {
+            assert!(seen.stopped.when("c", &Deed::HookFailed).is_some(), "{}", seen.picture());
+            seen.was_told("TERM");
+            assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
+            seen.has_message("pre-stop step 1");
+        });
     }
 
     [PidNamespace]
