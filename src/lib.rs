@@ -1,4 +1,4 @@
-//! An init for containers whose subject is the graceful shutdown.
+//! An init (PID 1) for containers, built around graceful shutdown.
 //!
 //! The pure half decides and never makes a system call: [`cli`] and [`plan`] turn words into a checked plan,
 //! [`shutdown`] is the state machine, [`report`] tells what it did. [`system::linux`] makes every system call and

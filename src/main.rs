@@ -1,4 +1,4 @@
-//! An init for containers whose subject is the graceful shutdown.
+//! An init (PID 1) for containers, built around graceful shutdown.
 #![no_main]
 
 use grace_init::cli::{self, Environment, Invocation};
