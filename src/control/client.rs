@@ -27,6 +27,8 @@ const NO_INIT: ExitStatus = ExitStatus::NOT_FOUND;
 const REDRAW_INTERVAL: Duration = Duration::from_millis(200);
 /// How long an init may take to answer a question: it answers on its next turn, which a busy machine may delay.
 const MAX_ANSWER_TIME: Duration = Duration::from_secs(5);
+/// How long an init that has closed the connection may take to be gone.
+const MAX_CLOSING_TIME: Duration = Duration::from_millis(500);
 /// How long an init that has given its last answer may take to be gone.
 const MAX_EXIT_TIME: Duration = Duration::from_secs(2);
 
@@ -220,7 +222,13 @@ impl Waiting {
                 }
                 Read::End => {
                     self.screen.clear();
-                    return Err(if last.is_some() { self.ended_early() } else { Failure::turned_away() });
+                    return Err(match last {
+                        Some(_) => self.ended_early(),
+                        None if self.init_ends() => {
+                            Failure::new(NO_INIT, "the init ended before it heard the request")
+                        }
+                        None => Failure::turned_away(),
+                    });
                 }
                 Read::Nothing => {}
             }
@@ -274,6 +282,14 @@ impl Waiting {
         }
         output::error(&text);
         Ok(NO)
+    }
+
+    /// Whether the init ends now: what it closes last is its end of the connections that it never heard.
+    fn init_ends(&self) -> bool {
+        self.init.as_ref().is_some_and(|init| {
+            init.wait(MAX_CLOSING_TIME);
+            init.has_ended()
+        })
     }
 
     /// The init has gone without an answer: it gives one before it ends by itself.

@@ -468,8 +468,9 @@ behaviours! {
             run.exits_with(0);
             run.timeline().saw_times("step=\"echo step\"", 1);
             run.timeline().saw_times("stopping", 1);
-            // One that comes too late is ended with the namespace, or finds nobody.
-            assert!(matches!(status, Some(0 | 127) | None), "round {round}: {status:?} {text}");
+            // One that comes too late is ended with the namespace, or finds nobody; nsenter(1) may not even find the namespace.
+            let too_late = matches!(status, Some(127) | None) || text.starts_with("nsenter: ");
+            assert!(status == Some(0) || too_late, "round {round}: {status:?} {text}");
             joined += usize::from(status == Some(0));
         }
         assert!(joined > 100, "only {joined} of 200 came in time");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::manifests::{VALIDATOR, is_sidecar, manifests_in, pod, read, words};
 use crate::support::Need::{PidNamespace, Program};
-use crate::support::kubelet::{Container, Deed, Event, Hook, Pod, RunningPod, Stopped, joined, message_of};
+use crate::support::kubelet::{Container, Deed, Event, Hook, Pod, RunningPod, Stopped, joined, message_of, undisturbed};
 use crate::support::process::{send, wait_until};
 use crate::support::shutdown::let_pass;
 use crate::traces::{self, Trace, What};
@@ -267,10 +267,14 @@ impl Case {
     }
 
     fn run(&self, init: Subject) -> Seen {
-        let pod = Pod::of(self.container(init)).start();
-        pod.only().wait_for("ready");
-        let stopping = if self.is_probe { pod.restart("c", self.grace) } else { pod.delete(self.grace) };
-        Seen { stopped: stopping.wait(), pod }
+        let (pod, stopped) = undisturbed(|| {
+            let pod = Pod::of(self.container(init)).start();
+            pod.only().wait_for("ready");
+            let stopping = if self.is_probe { pod.restart("c", self.grace) } else { pod.delete(self.grace) };
+            let stopped = stopping.wait();
+            (pod, stopped)
+        });
+        Seen { pod, stopped }
     }
 }
 
@@ -309,7 +313,16 @@ impl Seen {
     fn was_killed_by_the_init(&self) {
         assert!(!self.stopped.was_killed("c"), "killed by the runtime\n{}", self.picture());
         assert_eq!(self.stopped.status("c"), 137, "{}", self.picture());
-        assert!(self.pod.only().message().starts_with("KILLED by grace-init"), "{}", self.picture());
+        self.has_message("KILLED by grace-init");
+    }
+
+    /// Its message begins so, and the page for who deploys tells what that means.
+    #[track_caller]
+    fn has_message(&self, beginning: &str) {
+        let message = self.pod.only().message();
+        assert!(message.starts_with(beginning), "{}", self.picture());
+        let first = message.lines().next().unwrap_or_default();
+        assert!(is_documented(first), "docs/kubernetes.md does not tell of {first:?}");
     }
 
     /// The runtime's SIGKILL came first, and what the init wrote when the stop began is there and true.
@@ -317,7 +330,10 @@ impl Seen {
     fn was_killed_by_the_runtime(&self, case: &Case) {
         assert!(self.stopped.was_killed("c"), "not killed by the runtime\n{}", self.picture());
         let message = self.pod.only().message();
-        assert!(message.starts_with("stopping since"), "{}", self.picture());
+        match case.hook {
+            TestHook::Init(_) => assert!(message.starts_with("stopping since"), "{}", self.picture()),
+            TestHook::None | TestHook::Sleep(_) | TestHook::Overrunning => self.has_message("stopping since"),
+        }
         let begun_by = match case.hook {
             TestHook::Init(subcommand) => format!("by grace-init {subcommand}, "),
             TestHook::None | TestHook::Sleep(_) | TestHook::Overrunning => format!("by SIG{}, ", case.stop_signal),
@@ -326,6 +342,22 @@ impl Seen {
             assert!(message.contains(words), "no {words:?}\n{}", self.picture());
         }
     }
+}
+
+/// Whether docs/kubernetes.md has a message of this form in its table, with other numbers and names.
+fn is_documented(line: &str) -> bool {
+    let page = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubernetes.md"));
+    let messages = page.lines().filter_map(|row| row.strip_prefix("| `")?.split_once('`')).map(|(message, _)| message);
+    messages.map(|message| form(message.trim_end_matches("..."))).any(|message| form(line).starts_with(&message))
+}
+
+/// A message without its numbers, names, signals and quoted texts.
+fn form(message: &str) -> String {
+    let outside_quotes: Vec<&str> = message.split('"').step_by(2).collect();
+    let is_variable = |word: &str| word.starts_with("SIG") || word.contains(|c: char| c.is_ascii_digit());
+    let words = outside_quotes.join("#");
+    let words = words.split_whitespace().map(|word| if is_variable(word) { "#" } else { word });
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Runs all cases at once; a check that fails names its case.
@@ -419,7 +451,7 @@ fn wait_until_draining(pod: &RunningPod, init: Subject) {
     });
 }
 
-/// Two containers of a pod, each with a hook: only its own command is told, and when its own drain is over.
+/// Two containers of a pod, each with a hook that reaches the init of its own container.
 #[track_caller]
 fn two_containers(init: Subject, pod: Pod, change: impl Fn(Container) -> Container) {
     let container = |name: &'static str, drain: &str, step: &str| {
@@ -439,7 +471,6 @@ fn two_containers(init: Subject, pod: Pod, change: impl Fn(Container) -> Contain
     // Its step fails, and the other's does not.
     assert!(stopped.when("a", &Deed::HookOver).is_some(), "{stopped}{}", picture());
     assert!(stopped.when("b", &Deed::HookFailed).is_some(), "{stopped}{}", picture());
-    assert!(stopped.when("a", &Deed::Gone(0)) < stopped.when("b", &Deed::HookFailed), "{stopped}{}", picture());
     assert_eq!(pod.container("a").message(), "");
     assert!(pod.container("b").message().contains("false"), "{}", pod.container("b").message());
 }
@@ -549,7 +580,10 @@ behaviours! {
             timeline.assert_order(["kubelet: hook-overdue c", "kubelet: signal c TERM", "signal SIGTERM"]);
             let message = seen.pod.only().message();
             match case.command {
-                Obeying => assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture()),
+                Obeying => {
+                    assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
+                    seen.has_message("SIGTERM came after");
+                }
                 Stubborn => assert!(seen.stopped.was_killed("c"), "{}", seen.picture()),
             }
             let told = message.lines().find(|line| line.contains("SIGTERM came after")).unwrap_or_default();
@@ -607,8 +641,7 @@ behaviours! {
         check_all(init, &cases, |case, seen| {
             seen.was_told(case.stop_signal);
             assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
-            let said = format!("SIG{} is not in --stop-on", case.stop_signal);
-            assert!(seen.pod.only().message().contains(&said), "{}", seen.picture());
+            seen.has_message(&format!("SIG{} is not in --stop-on", case.stop_signal));
         });
     }
 
@@ -702,18 +735,21 @@ behaviours! {
         let names = [Obeying, Stubborn];
         std::thread::scope(|scope| {
             let threads = names.map(|command| scope.spawn(move || {
-                // No init: it has the pod's whole grace.
-                let main = init.in_pod().without_init().reporter(&[]);
-                let side = init.in_pod().options(["--grace", "4s", "--drain", "200ms"]);
-                let side = if command == Obeying { side.reporter(&["--exit-on", "TERM=0"]) } else { side.reporter(&[]) };
-                let pod = Pod::new()
-                    .container(Container::new("side", side).sidecar().init_hook(&["pre-stop"]))
-                    .container(Container::new("main", main))
-                    .start();
-                for name in ["side", "main"] {
-                    pod.container(name).wait_for("ready");
-                }
-                let stopped = pod.delete(4).wait();
+                let (pod, stopped) = undisturbed(|| {
+                    // No init: it has the pod's whole grace.
+                    let main = init.in_pod().without_init().reporter(&[]);
+                    let side = init.in_pod().options(["--grace", "4s", "--drain", "200ms"]);
+                    let side = if command == Obeying { side.reporter(&["--exit-on", "TERM=0"]) } else { side.reporter(&[]) };
+                    let pod = Pod::new()
+                        .container(Container::new("side", side).sidecar().init_hook(&["pre-stop"]))
+                        .container(Container::new("main", main))
+                        .start();
+                    for name in ["side", "main"] {
+                        pod.container(name).wait_for("ready");
+                    }
+                    let stopped = pod.delete(4).wait();
+                    (pod, stopped)
+                });
                 let side = pod.container("side");
                 let picture = format!("{stopped}{}\n{}", side.message(), side.timeline().picture());
                 assert!(stopped.when("side", &Deed::Stop(2)).is_some(), "{picture}");
@@ -755,6 +791,20 @@ behaviours! {
         pod.only().wait_for("ready");
         let seen = Seen { stopped: pod.delete(2).wait(), pod };
         seen.was_killed_by_the_init();
+    }
+
+    [PidNamespace]
+    fn a_failed_step_fails_the_hook_and_is_reported(init) {
+        let cases = [
+            Case::new(6, Obeying, TestHook::Init("pre-stop")).options(&["--pre-stop", "false"]),
+            Case::new(6, Obeying, TestHook::Init("pre-stop")).options(&["--pre-stop", "sleep 3600", "--pre-stop-timeout", "300ms"]),
+        ];
+        check_all(init, &cases, |_, seen| {
+            assert!(seen.stopped.when("c", &Deed::HookFailed).is_some(), "{}", seen.picture());
+            seen.was_told("TERM");
+            assert_eq!(seen.stopped.status("c"), 0, "{}", seen.picture());
+            seen.has_message("pre-stop step 1");
+        });
     }
 
     [PidNamespace]

@@ -11,6 +11,7 @@
 //! all of them, and shows medians.
 #![allow(
     unsafe_code,
+    clippy::incompatible_msrv,
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,

@@ -18,6 +18,8 @@ pub struct Origin {
     pub mask: SignalSet,
     /// SIGCHLD was ignored, so that children were to vanish unseen.
     pub children_ignored: bool,
+    /// Those of SIGHUP, SIGINT and SIGQUIT that were ignored: `nohup` and a shell's background jobs are started so.
+    pub ignored: SignalSet,
 }
 
 /// Defines the C `main` of the program, so that Rust's runtime does not start before it.
@@ -46,14 +48,18 @@ impl Origin {
     /// `argc` and `argv` are those of the C `main`.
     pub unsafe fn take(argc: c_int, argv: *const *const c_char) -> Self {
         let mask = set_mask(SignalSet::ALL);
-        let children_ignored = children_are_ignored();
+        let children_ignored = is_ignored(Signal::CHLD);
+        let ignored = [Signal::HUP, Signal::INT, Signal::QUIT]
+            .into_iter()
+            .filter(|signal| is_ignored(*signal))
+            .collect();
         if children_ignored {
             // With SIGCHLD ignored the kernel reaps for itself and no exit status is left (wait(2), "NOTES").
             set_children_ignored(false);
         }
         // SAFETY: the caller's promise.
         let words = unsafe { words(argc, argv) };
-        Self { words, mask, children_ignored }
+        Self { words, mask, children_ignored, ignored }
     }
 }
 
@@ -113,10 +119,10 @@ pub(super) fn set_mask(mask: SignalSet) -> SignalSet {
     SignalSet::from_bits(old)
 }
 
-fn children_are_ignored() -> bool {
+fn is_ignored(signal: Signal) -> bool {
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     // SAFETY: it only writes the action that is in force.
-    let result = unsafe { libc::sigaction(Signal::CHLD.number(), ptr::null(), action.as_mut_ptr()) };
+    let result = unsafe { libc::sigaction(signal.number(), ptr::null(), action.as_mut_ptr()) };
     // SAFETY: zeroed is a valid value, whether it was written or not.
     let action = unsafe { action.assume_init() };
     result == 0 && action.sa_sigaction == libc::SIG_IGN

@@ -59,6 +59,7 @@ pub struct Linux {
     children: ChildContext,
     report: report::ReportFile,
     own_pid: Pid,
+    ignored_at_start: SignalSet,
 }
 
 impl Linux {
@@ -75,6 +76,7 @@ impl Linux {
             children: ChildContext::of(origin, withheld),
             report: report::ReportFile::default(),
             own_pid: getpid(),
+            ignored_at_start: origin.ignored,
         })
     }
 }
@@ -114,7 +116,7 @@ impl System for Linux {
     }
 
     fn ignored_at_start(&self) -> SignalSet {
-        SignalSet::default()
+        self.ignored_at_start
     }
 
     fn own_group(&self) -> Pid {

@@ -455,6 +455,13 @@ impl Stopping {
     }
 }
 
+/// Stops a pod, again if the machine stood still meanwhile.
+#[track_caller]
+pub fn undisturbed(stop: impl Fn() -> (RunningPod, Stopped)) -> (RunningPod, Stopped) {
+    let mut attempts = (0..3).map(|_| stop()).filter(|(_, stopped)| !stopped.was_disturbed());
+    attempts.next().unwrap_or_else(|| panic!("the machine stood still three times"))
+}
+
 /// What a thread returned; panics with its message where it panicked.
 #[track_caller]
 pub fn joined<T>(result: std::thread::Result<T>) -> T {
@@ -479,6 +486,20 @@ impl Stopped {
     /// Whether the container was killed by the runtime.
     pub fn was_killed(&self, container: &str) -> bool {
         self.when(container, &Deed::Kill).is_some()
+    }
+
+    /// Whether a SIGKILL of the runtime's came late: the machine stood still, and what the init would have done before it tells
+    /// nothing.
+    pub fn was_disturbed(&self) -> bool {
+        self.0.iter().filter(|event| event.deed == Deed::Kill).any(|kill| {
+            let before = self.0.iter().filter(|event| event.container == kill.container);
+            let mut told = before.filter_map(|event| {
+                if let Deed::Stop(grace) = event.deed { Some((event.at, grace)) } else { None }
+            });
+            told.next_back().is_some_and(|(at, grace)| {
+                kill.at > at + Duration::from_secs(grace) + Duration::from_millis(150)
+            })
+        })
     }
 
     /// The exit status of a container.
