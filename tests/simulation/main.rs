@@ -16,6 +16,7 @@
 )]
 
 mod checks;
+mod conformance;
 mod kernel;
 mod random;
 mod scenario;
