@@ -33,7 +33,7 @@ fn real_bytes() -> impl Strategy<Value = Vec<u8>> {
         "[$]([{]?[A-Z0-9]{1,4}[}]?|[$(@])",
         "(TERM|SIGQUIT|RTMIN\\+1|15|0|64)(:[0-9]{1,4}(ms|s|m|h)?)?,?",
         "[0-9]{0,20}(ms|s|m|h|\\.5s)?",
-        "@(sleep|signal|http GET http://127.0.0.1:1/|wait-file|wait-port-idle) ",
+        "@(sleep|signal|stop|http GET http://127.0.0.1:1/|wait-http http://127.0.0.1:1/|wait-file|wait-port-idle) ",
         "HTTP/1\\.[01] [0-9]{1,4}( OK)?\r?",
         "grace-init [0-9] (ready|status|stop prepared|stop stopped)",
         "(phase|ready|uptime-ms|step|trigger|remaining-ms) [a-z0-9 %\\\\]{0,9}\n",

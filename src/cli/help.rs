@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::environment::variable_of;
 use super::spec::{CommandLineSpec, Operands, Spec};
+use crate::builtin;
 
 /// The width that texts are wrapped to.
 const WIDTH: usize = 100;
@@ -52,6 +53,13 @@ pub fn help(command_line: &CommandLineSpec, length: Length) -> String {
     let more = if length == Length::Long { command_line.after_long_help } else { "" };
     if !command_line.after_help.is_empty() {
         let _ = write!(text, "\n{}{more}", command_line.after_help);
+    }
+    if command_line.lists_builtins && length == Length::Long {
+        text.push_str("\nBuilt-in commands:\n");
+        for entry in builtin::TABLE {
+            let left = format!("  {}", entry.usage());
+            let _ = write!(text, "{left:COLUMN$}{}", wrapped(entry.doc, COLUMN));
+        }
     }
     text
 }

@@ -171,11 +171,12 @@ Exit status: the command's own, or 128 and the signal that ended it; 125 wrong u
 CMD is split into words as a shell quotes them and runs without a shell; outside single quotes $NAME
 and ${NAME} are variables of the step: MAINPID, GRACE_INIT_SIGNAL, GRACE_INIT_STEP,
 GRACE_INIT_REMAINING_MS and the environment's; $$ is a dollar sign.
-Built in: @sleep DUR, @signal SIG, @http GET|POST URL, @wait-file PATH, @wait-port-idle PORT.
+A CMD that begins with @ is built in and needs no program in the image.
 
 The command line wins over a variable, and an empty variable counts as unset. The variable of a
 repeatable option holds one value a line; # begins a comment.
 ",
+    lists_builtins: true,
     ..CLIENT
 };
 
@@ -189,6 +190,7 @@ pub const CLIENT: CommandLineSpec = CommandLineSpec {
     warns: false,
     after_help: "",
     after_long_help: "",
+    lists_builtins: false,
 };
 
 pub static PRE_STOP: CommandLineSpec = CommandLineSpec {

@@ -6,6 +6,7 @@ use std::fmt::Write;
 use super::command_lines;
 use super::environment::variable_of;
 use super::spec::{CommandLineSpec, Operands, Spec};
+use crate::builtin;
 
 /// A file in `packaging/` and what must stand in it.
 struct Page {
@@ -91,13 +92,13 @@ enum Paragraph<'a> {
     Example(Vec<&'a str>),
 }
 
-/// A blank line parts paragraphs, and so does a line that begins with one of these.
-const OPENERS: [&str; 2] = ["Exit status: ", "Built in: "];
+/// A blank line parts paragraphs, and so does a line that begins with this.
+const OPENER: &str = "Exit status: ";
 
 fn paragraphs<'a>(text: &'a str) -> Vec<Paragraph<'a>> {
     let mut blocks: Vec<Vec<&str>> = vec![Vec::new()];
     for line in text.lines() {
-        if line.is_empty() || OPENERS.iter().any(|opener| line.starts_with(opener)) {
+        if line.is_empty() || line.starts_with(OPENER) {
             blocks.push(Vec::new());
         }
         if let Some(block) = blocks.last_mut().filter(|_| !line.is_empty()) {
@@ -107,7 +108,7 @@ fn paragraphs<'a>(text: &'a str) -> Vec<Paragraph<'a>> {
     blocks.retain(|block| !block.is_empty());
     let paragraph = |block: Vec<&'a str>| {
         let text = block.join(" ");
-        match text.strip_prefix("Exit status: ") {
+        match text.strip_prefix(OPENER) {
             Some(statuses) => Paragraph::ExitStatus(statuses.to_owned()),
             None if text.starts_with("  ") => {
                 Paragraph::Example(block.into_iter().map(str::trim_start).collect())
@@ -242,6 +243,10 @@ fn manual(command_lines: &[&CommandLineSpec]) -> String {
             Paragraph::Example(lines) => examples.extend(lines),
             Paragraph::ExitStatus(_) => {}
         }
+    }
+    text.push_str(".SH BUILT-IN COMMANDS\n");
+    for entry in builtin::TABLE {
+        let _ = write!(text, ".TP\n\\fB{}\\fR\n{}\n", roff(&entry.usage()), roff(entry.doc));
     }
     let _ = write!(text, ".SH EXIT STATUS\n{}", exit_statuses(own.after_help));
     text.push_str(".SH EXAMPLES\n.nf\n");

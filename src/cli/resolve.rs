@@ -16,9 +16,8 @@ use super::{Invocation, ParsedWords, refuse_misspelled_subcommand};
 use crate::control::protocol::Until;
 use crate::outcome::ZeroCodes;
 use crate::plan::{
-    Adopt, AfterFailure, Builtin, ClientPlan, CommandLine, Control, GraceSource, HookPlan, Leftovers,
-    LogFormat, LogPlan, Place, Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step,
-    Target, Work,
+    Adopt, AfterFailure, ClientPlan, CommandLine, Control, GraceSource, HookPlan, Leftovers, LogFormat,
+    LogPlan, Place, Placement, Plan, RelayTo, Report, Rung, ShutdownPlan, StartFailure, Step, Target, Work,
 };
 use crate::signal::{Rewrite, Rewrites, Signal, SignalSet};
 use crate::time::Written;
@@ -353,10 +352,8 @@ fn longer_than_its_timeout(plan: &ShutdownPlan) -> Option<(&Step, Duration)> {
 /// How long a step surely takes.
 fn sleeps_for(step: &Step) -> Duration {
     match &step.work {
-        Work::Builtin(Builtin::Sleep(time)) => *time,
-        Work::Builtin(Builtin::Http(_) | Builtin::WaitFile(_) | Builtin::WaitPortIdle(_))
-        | Work::Signal(_)
-        | Work::Program(_) => Duration::ZERO,
+        Work::Builtin(builtin) => builtin.time().unwrap_or_default(),
+        Work::Signal(_) | Work::Program(_) => Duration::ZERO,
     }
 }
 

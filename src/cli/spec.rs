@@ -316,6 +316,8 @@ pub struct CommandLineSpec {
     pub after_help: &'static str,
     /// Below that, in `--help` only.
     pub after_long_help: &'static str,
+    /// Whether it takes steps, so that `--help` lists what is built in.
+    pub lists_builtins: bool,
 }
 
 /// What stands behind the options.

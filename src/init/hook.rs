@@ -97,6 +97,8 @@ impl Hook {
         let mut system = Linux::open(origin, &plan.run.withheld_variables).map_err(|errno| {
             (format!("cannot receive signals: {}", errno.desc()), ExitStatus::OWN_FAILURE)
         })?;
+        // We are no ancestor of what runs in the container: its first process is, or whoever was named instead.
+        system.stop_below(process.pid());
         if let Err(errno) = system.adopt_orphans() {
             warn!(%errno, "cannot adopt orphans: what a step leaves behind will not be waited for");
         }

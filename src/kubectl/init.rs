@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use crate::cli::{self, Environment, Invocation};
 use crate::plan::{
-    AfterFailure, Builtin, ClientPlan, CommandLine, Control, GraceSource, Plan, Report, ShutdownPlan, Step,
-    Work,
+    AfterFailure, ClientPlan, CommandLine, Control, GraceSource, Plan, Report, ShutdownPlan, Step, Work,
 };
 use crate::signal::Signal;
 
@@ -332,9 +331,9 @@ pub fn drain_and_chain(plan: &ShutdownPlan) -> Range {
 /// What only the clock decides.
 fn known_time(step: &Step) -> Option<Duration> {
     match &step.work {
-        Work::Builtin(Builtin::Sleep(time)) => Some(*time),
+        Work::Builtin(builtin) => builtin.time(),
         Work::Signal(_) => Some(Duration::ZERO),
-        Work::Builtin(_) | Work::Program(_) => None,
+        Work::Program(_) => None,
     }
 }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 pub use place::{GraceSource, Place};
-pub use step::{Builtin, HttpRequest, Method, Step, Work};
+pub use step::{Step, Work};
 pub use words::{StepCommand, Word, split_words};
 
 use crate::control::protocol::Until;

@@ -754,6 +754,22 @@ for c in all: print('answer' in blocks(c)[-1])
     }
 
     []
+    fn in_a_hook_a_program_is_stopped_by_its_name_only_below_the_named_process(_init) {
+        let mut stranger = Command::new("sleep").arg("60").spawn().unwrap();
+        let script = "sleep 60 & echo up; wait; exit 7";
+        let mut service = Command::new("sh").args(["-c", script]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut up = [0; 3];
+        service.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
+        let pid = service.id().to_string();
+        let output = Command::new(ours()).args(["hook", "--pid", &pid, "-p", "@stop sleep"]).output().unwrap();
+        assert_eq!(said(&output).0, Some(0), "{output:?}");
+        assert_eq!(service.wait().unwrap().code(), Some(7));
+        assert_eq!(stranger.try_wait().unwrap(), None);
+        stranger.kill().unwrap();
+        stranger.wait().unwrap();
+    }
+
+    []
     fn a_hook_without_a_stop_signal_leaves_the_process_alone(_init) {
         let mut service = Command::new("sleep").arg("60").spawn().unwrap();
         let pid = service.id().to_string();

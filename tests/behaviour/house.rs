@@ -90,6 +90,19 @@ behaviours! {
     }
 
     []
+    fn what_is_built_in_knows_neither_the_kernel_nor_who_runs_it(init) {
+        let _ = init;
+        let mut seen = 0;
+        for (name, text) in sources().into_iter().filter(|(name, _)| name.starts_with("builtin/")) {
+            seen += 1;
+            for room in ["system", "plan", "cli", "shutdown", "init", "report", "control"] {
+                assert!(!code(&text).contains(&format!("crate::{room}")), "src/{name} names crate::{room}");
+            }
+        }
+        assert!(seen > 6, "only {seen} files");
+    }
+
+    []
     fn every_test_that_security_md_names_is_there(init) {
         let _ = init;
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -1,7 +1,7 @@
 //! Who may see and do what (SECURITY.md), and what the program asks of the kernel.
 
 use std::collections::BTreeSet;
-use std::io::Read;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
@@ -10,6 +10,7 @@ use nix::libc::{self, SIGTERM};
 use crate::support::Need::{ContainerTools, Docker, DynamicBuild, PidNamespace, Program};
 use crate::support::container::{Docker as Daemon, static_file};
 use crate::support::process::{self, wait_until};
+use crate::support::server::Server;
 use crate::support::shutdown::HOURS;
 use crate::support::{LIMIT, Running, TemporaryDirectory, behaviours, example};
 
@@ -102,9 +103,13 @@ fn a_whole_life(directory: &TemporaryDirectory) -> BTreeSet<String> {
     let report = directory.file("report", 0o666, "").display().to_string();
     let log = directory.path().join("life");
     let script = "trap '' TERM; trap 'echo got HUP' HUP; trap : 35; (setsid sh -c 'trap \"\" TERM; sleep 1000' &); sleep 0.1 & echo ready; while :; do sleep 0.05; done";
+    let server = Server::new(|mut stream| {
+        let _ = stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n");
+    });
+    let wait_http = format!("@wait-http http://127.0.0.1:{}/", server.port());
     let mut command = traced(&log, &[
         "--control", &socket, "--report", &report, "--grace", "4s", "--drain", "10ms", "-p", "@sleep 10ms", "-p", "@signal HUP",
-        "-p", "@http GET http://127.0.0.1:1/", "-p", "@wait-file /", "-p", "@wait-port-idle 1", "-p", "no-such-program", "-p", "echo step",
+        "-p", "@http GET http://127.0.0.1:1/", "-p", "@wait-file /", "-p", "@wait-port-idle 1", "-p", "@stop nobody", "-p", &wait_http, "-p", "no-such-program", "-p", "echo step",
         "--post-stop", "true", "--log-format", "json", "--log-level", "debug", "--", "sh", "-c", script,
     ]);
     let mut child = command.stdout(Stdio::piped()).spawn().unwrap();

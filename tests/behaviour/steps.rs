@@ -1,6 +1,6 @@
 //! The steps of the pre-stop chain: their order, their world, their end, and what is built in.
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::time::Duration;
 
@@ -452,6 +452,117 @@ behaviours! {
         let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
         let (run, success) = succeeds(stage, &format!("@wait-port-idle {port}"));
         assert!(!success, "{}", run.timeline().picture());
+    }
+
+    [PidNamespace]
+    fn a_port_that_stays_busy_is_waited_for_no_longer_than_its_limit(init) {
+        let listener = listener();
+        let port = port_of(&listener);
+        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (_server, _) = listener.accept().unwrap();
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &format!("@wait-port-idle {port} 300ms"));
+        assert!(success, "{}", run.timeline().picture());
+        run.at_least(ms(300), "sent SIGTERM", "next step");
+        run.timeline().assert_order([&format!("@wait-port-idle {port}: not idle after 300ms"), "init over"]);
+    }
+
+    [PidNamespace]
+    fn a_connection_that_one_end_has_closed_keeps_its_port_busy(init) {
+        let listener = listener();
+        let port = port_of(&listener);
+        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        // The server's end is in CLOSE_WAIT, and may still have an answer to send.
+        drop(client);
+        let stage = init.as_pid_one().observed().options(HOURS).step(&format!("@wait-port-idle {port} 1h"));
+        let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
+        run.wait_for("ready");
+        run.signal(SIGTERM);
+        run.wait_for_phase("pre-stop");
+        // A step that does not wait is over by then, and the command has its stop signal.
+        let_pass(ms(300));
+        run.timeline().note("closed now");
+        drop(server);
+        run.exits_with(0);
+        run.timeline().assert_order(["sent SIGTERM", "closed now", "signal SIGTERM", "init over"]);
+    }
+
+    [PidNamespace]
+    fn waiting_for_an_http_answer_of_2xx_is_built_in(init) {
+        let listener = listener();
+        let port = port_of(&listener);
+        let server = std::thread::spawn(move || {
+            for answer in ["", "HTTP/1.1 503 Service Unavailable\r\n\r\n", "HTTP/1.1 204 No Content\r\n\r\n"] {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = Vec::new();
+                let mut byte = [0];
+                while !request.ends_with(b"\r\n\r\n") && stream.read(&mut byte).is_ok_and(|length| length > 0) {
+                    request.extend(byte);
+                }
+                assert!(request.starts_with(b"GET /drained HTTP/1."));
+                let _ = stream.write_all(answer.as_bytes());
+            }
+        });
+        let step = format!("@wait-http http://127.0.0.1:{port}/drained");
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), &step);
+        assert!(success, "{}", run.timeline().picture());
+        server.join().unwrap();
+    }
+
+    [PidNamespace]
+    fn an_http_answer_that_never_comes_is_given_up_in_time(init) {
+        let port = port_of(&listener());
+        let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
+        let (run, success) = succeeds(stage, &format!("@wait-http http://127.0.0.1:{port}/"));
+        assert!(!success, "{}", run.timeline().picture());
+        run.at_least(ms(300), "sent SIGTERM", "signal SIGTERM");
+    }
+
+    [PidNamespace]
+    fn programs_are_stopped_in_the_order_of_the_chain(init) {
+        let stage = init.as_pid_one().options(HOURS).step("@stop front").step("@stop back").shell_step("echo next step");
+        let script = "ln -s $reporter front; ln -s $reporter back; \
+            ./back --name back --exit-on TERM=0 --linger 200ms & ./front --name front --linger 200ms & \
+            exec $reporter --name main --exit-on TERM=0";
+        let directory = TemporaryDirectory::new();
+        let mut run = stage.directory(directory.path()).script(script).start();
+        for name in ["front", "back", "main"] {
+            run.wait_for(&format!("{name} ready"));
+        }
+        let (front, back) = (run.process_with("--name front"), run.process_with("--name back"));
+        run.signal(SIGTERM);
+        run.wait_for("back signal SIGTERM");
+        assert!(is_dead(front));
+        run.wait_for("next step");
+        assert!(is_dead(back));
+        run.exits_with(0);
+        run.timeline().assert_order([
+            "sent SIGTERM", "front signal SIGTERM", "back signal SIGTERM", "next step", "main signal SIGTERM", "init over",
+        ]);
+        run.timeline().saw_times("front signal SIGTERM", 1);
+    }
+
+    [PidNamespace]
+    fn a_program_that_ignores_its_stop_is_killed_where_a_time_is_given(init) {
+        let stage = init.as_pid_one().options(HOURS).step("@stop deaf 300ms").shell_step("echo next step");
+        let script = "ln -s $reporter deaf; ./deaf --name deaf & exec $reporter --name main --exit-on TERM=0";
+        let directory = TemporaryDirectory::new();
+        let mut run = stage.directory(directory.path()).script(script).start();
+        run.wait_for("deaf ready");
+        run.wait_for("main ready");
+        let deaf = run.process_with("--name deaf");
+        run.signal(SIGTERM);
+        run.wait_for("next step");
+        assert!(is_dead(deaf));
+        run.exits_with(0);
+        run.timeline().assert_order(["deaf signal SIGTERM", "next step", "main signal SIGTERM"]);
+        run.at_least(ms(300), "deaf signal SIGTERM", "next step");
+    }
+
+    [PidNamespace]
+    fn stopping_by_our_own_name_ends_neither_the_init_nor_the_step(init) {
+        let (run, success) = succeeds(init.as_pid_one().options(HOURS), "@stop grace-init");
+        assert!(success, "{}", run.timeline().picture());
     }
 
     [PidNamespace]

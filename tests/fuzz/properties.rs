@@ -5,11 +5,12 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use grace_init::builtin::http::parse_status;
+use grace_init::builtin::wait_port_idle::connections;
 use grace_init::cli::{self, Environment, Invocation};
 use grace_init::control::protocol;
 use grace_init::plan::{Plan, Step, split_words};
 use grace_init::signal::{Signal, SignalSet};
-use grace_init::system::linux::builtin::{has_connection, parse_status};
 use grace_init::time::parse_duration;
 
 /// A property, by the name of its fuzz target.
@@ -134,7 +135,7 @@ pub fn http_answers(bytes: &[u8]) {
         assert!((100..1_000).contains(&status), "{status} of {bytes:?}");
         assert!(bytes.starts_with(b"HTTP/1."), "{bytes:?}");
     }
-    let _ = has_connection(&String::from_utf8_lossy(bytes), 80);
+    let _ = connections(&String::from_utf8_lossy(bytes), 80);
 }
 
 /// What is understood is understood again when it is written down.

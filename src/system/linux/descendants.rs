@@ -11,12 +11,11 @@ use nix::unistd::{Pid, getpid};
 
 use crate::system::{Descendant, Descendants};
 
-/// Looks through `/proc`; `None` when that is missing or belongs to another PID namespace. Those that `is_ours` names work for
+/// Looks through `/proc` for what descends from `root`; `None` when that is missing or belongs to another PID namespace. Those that `is_ours` names work for
 /// the init itself.
-pub(super) fn find(is_ours: impl Fn(Pid) -> bool) -> Option<Descendants> {
-    let me = getpid();
+pub(super) fn find(root: Pid, is_ours: impl Fn(Pid) -> bool) -> Option<Descendants> {
     // A /proc of another PID namespace names strangers by our children's numbers (proc(5), "/proc/self").
-    if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(me.as_raw()) {
+    if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(getpid().as_raw()) {
         return None;
     }
     let mut all: Vec<Descendant> = Vec::new();
@@ -28,7 +27,7 @@ pub(super) fn find(is_ours: impl Fn(Pid) -> bool) -> Option<Descendants> {
         }
     }
     all.retain(|process| !is_ours(process.pid));
-    Some(Descendants::of(me, all, hides_processes()))
+    Some(Descendants::of(root, all, hides_processes()))
 }
 
 /// Whether `/proc` is mounted so that it hides processes of ours that changed their user, or that must not be dumped
@@ -69,6 +68,11 @@ pub(super) fn has_variables(pid: Pid, variables: &[(&str, OsString)]) -> bool {
     })
 }
 
+/// The process with this number now; `None` when it has gone, or is a zombie.
+pub(super) fn look_at(pid: Pid) -> Option<Descendant> {
+    read_stat(&Path::new("/proc").join(pid.to_string()).join("stat"))
+}
+
 /// Device and inode of what a process of `/proc` executes; `None` when it has gone or is not ours to look at.
 fn executed_file(process: &str) -> Option<(u64, u64)> {
     let file = fs::metadata(Path::new("/proc").join(process).join("exe")).ok()?;
@@ -76,7 +80,7 @@ fn executed_file(process: &str) -> Option<(u64, u64)> {
 }
 
 /// The last part of the name by which a process of `/proc` was called.
-fn called_by(process: &str) -> Option<OsString> {
+pub(super) fn called_by(process: &str) -> Option<OsString> {
     let words = fs::read(Path::new("/proc").join(process).join("cmdline")).ok()?;
     let first = words.split(|byte| *byte == 0).next()?;
     Some(Path::new(OsStr::from_bytes(first)).file_name()?.to_owned())

@@ -3,7 +3,7 @@
 //! Nothing here knows the shutdown machine; what is decided comes in as arguments.
 #![allow(unsafe_code, reason = "system calls that have no safe wrapper, or one that does the wrong thing")]
 
-pub mod builtin;
+mod builtin;
 pub mod children;
 pub mod clock;
 pub mod control;
@@ -82,6 +82,11 @@ impl Linux {
 }
 
 impl Linux {
+    /// Has `@stop` mean the descendants of another process than us.
+    pub fn stop_below(&mut self, root: Pid) {
+        self.children.stop_below(root);
+    }
+
     /// Sleeps as [`System::wait`], and until this descriptor can be read.
     pub fn wait_beside<'a>(
         &'a self,
@@ -202,7 +207,7 @@ impl System for Linux {
     }
 
     fn descendants(&mut self) -> Option<Descendants> {
-        descendants::find(|pid| self.report.is_writer(pid))
+        descendants::find(self.own_pid, |pid| self.report.is_writer(pid))
     }
 
     fn is_init_like_us(&self, pid: Pid) -> bool {

@@ -19,7 +19,8 @@ use nix::unistd::{Pid, pipe2};
 use super::entry::{Origin, set_children_ignored, set_mask};
 use super::exec::Exec;
 use super::{above_stdio, builtin, control, tty};
-use crate::plan::{Builtin, CommandLine, Placement, Work};
+use crate::builtin::Builtin;
+use crate::plan::{CommandLine, Placement, Work};
 use crate::signal::SignalSet;
 use crate::system::{ExecState, Stage, StartError, Started};
 
@@ -38,6 +39,8 @@ pub(super) struct ChildContext {
     withheld: Vec<String>,
     /// Where the control socket is, for the variable by which its clients find it.
     socket: Option<PathBuf>,
+    /// Whose descendants `@stop` means.
+    stops_below: Pid,
 }
 
 impl ChildContext {
@@ -51,7 +54,13 @@ impl ChildContext {
             working_directory: directory,
             withheld: withheld.to_vec(),
             socket: None,
+            stops_below: nix::unistd::getpid(),
         }
+    }
+
+    /// Has `@stop` mean the descendants of another process than us.
+    pub fn stop_below(&mut self, root: Pid) {
+        self.stops_below = root;
     }
 
     /// Tells children where the control socket is.
@@ -236,7 +245,7 @@ impl Prepared {
                 unsafe {
                     libc::syscall(libc::SYS_close_range, libc::STDERR_FILENO.saturating_add(1), u32::MAX, 0)
                 };
-                let status = builtin::run(work);
+                let status = work.run(&builtin::Below { root: context.stops_below });
                 exit_now(c_int::from(status.code()))
             }
             Then::Exec => {
