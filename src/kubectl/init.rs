@@ -367,7 +367,7 @@ impl GraceInit {
     pub fn report_path(&self) -> Option<&std::path::Path> {
         match &self.plan.report {
             Report::File(path) => Some(path),
-            Report::None => None,
+            Report::Default | Report::None => None,
         }
     }
 

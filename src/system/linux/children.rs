@@ -55,12 +55,11 @@ pub fn adopt_orphans() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
-/// Asks for `signal` when our parent dies; true if it has died already, so that no signal will come.
+/// Asks for `signal` when `parent`, which was ours at the very start, dies; true if it has died already, so that no signal will come.
 ///
 /// # Errors
 /// As prctl(2) has it; the caller warns and goes on.
-pub fn want_parent_death_signal(signal: Signal) -> nix::Result<bool> {
-    let parent = nix::unistd::getppid();
+pub fn want_parent_death_signal(signal: Signal, parent: Pid) -> nix::Result<bool> {
     // SAFETY: it takes no pointers.
     super::check(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal.number()) })?;
     Ok(nix::unistd::getppid() != parent)

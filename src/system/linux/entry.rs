@@ -6,6 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 
 use nix::libc;
+use nix::unistd::{Pid, getppid};
 
 use crate::signal::{Signal, SignalSet};
 
@@ -20,6 +21,8 @@ pub struct Origin {
     pub children_ignored: bool,
     /// Those of SIGHUP, SIGINT and SIGQUIT that were ignored: `nohup` and a shell's background jobs are started so.
     pub ignored: SignalSet,
+    /// Our parent when we began: whoever is it later may be another, and ours have died meanwhile.
+    pub parent: Pid,
 }
 
 /// Defines the C `main` of the program, so that Rust's runtime does not start before it.
@@ -47,6 +50,7 @@ impl Origin {
     /// # Safety
     /// `argc` and `argv` are those of the C `main`.
     pub unsafe fn take(argc: c_int, argv: *const *const c_char) -> Self {
+        let parent = getppid();
         let mask = set_mask(SignalSet::ALL);
         let children_ignored = is_ignored(Signal::CHLD);
         let ignored = [Signal::HUP, Signal::INT, Signal::QUIT]
@@ -59,7 +63,7 @@ impl Origin {
         }
         // SAFETY: the caller's promise.
         let words = unsafe { words(argc, argv) };
-        Self { words, mask, children_ignored, ignored }
+        Self { words, mask, children_ignored, ignored, parent }
     }
 }
 

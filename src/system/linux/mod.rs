@@ -60,6 +60,7 @@ pub struct Linux {
     report: report::ReportFile,
     own_pid: Pid,
     ignored_at_start: SignalSet,
+    first_parent: Pid,
 }
 
 impl Linux {
@@ -77,6 +78,7 @@ impl Linux {
             report: report::ReportFile::default(),
             own_pid: getpid(),
             ignored_at_start: origin.ignored,
+            first_parent: origin.parent,
         })
     }
 }
@@ -165,7 +167,7 @@ impl System for Linux {
     }
 
     fn want_parent_death_signal(&mut self, signal: Signal) -> nix::Result<bool> {
-        children::want_parent_death_signal(signal)
+        children::want_parent_death_signal(signal, self.first_parent)
     }
 
     fn leave_working_directory(&mut self) {
