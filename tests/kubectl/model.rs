@@ -24,8 +24,8 @@ fn subjects(trace: &Trace, events: &[Event], start: Duration) -> Vec<Subject> {
         let was_told = of(&|what| matches!(what, What::Signal(_))).is_some();
         let ends = match (of(&|what| *what == What::Kill), ended) {
             (None, Some(ended)) if was_told => Ends::At(ended),
-            // The runtime had nobody to send a signal to.
-            (None, Some(_)) => Ends::At(Duration::ZERO),
+            // The runtime had nobody to send a signal to: the container had ended with its hook, or before.
+            (None, Some(_)) => Ends::At(hook_ends.unwrap_or_default()),
             (Some(_), _) | (None, None) => Ends::Never,
         };
         let is_gone = of(&|what| matches!(what, What::Stops(_))).is_none();
