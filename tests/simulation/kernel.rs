@@ -100,6 +100,8 @@ pub struct Kernel {
     whats: BTreeMap<u64, What>,
     serial: u64,
     last_pid: i32,
+    /// Numbers are given out a second time.
+    came_round: bool,
     pid_max: i32,
     /// What it takes to end a process that had SIGKILL, and until when the last one does.
     pub teardown: Micros,
@@ -145,6 +147,7 @@ impl Kernel {
             whats: BTreeMap::new(),
             serial: 0,
             last_pid: init,
+            came_round: false,
             pid_max,
             teardown: 0,
             torn_down: 0,
@@ -192,7 +195,10 @@ impl Kernel {
         loop {
             self.last_pid += 1;
             if self.last_pid > self.pid_max {
-                self.last_pid = 2;
+                (self.last_pid, self.came_round) = (2, true);
+            }
+            if !self.came_round {
+                return self.last_pid;
             }
             let pid = self.last_pid;
             let taken = pid == self.init

@@ -191,6 +191,13 @@ impl Program {
         program
     }
 
+    /// Starts a worker every 20 ms, each for 100 ms, and reaps them: where numbers are few each comes round within half a second.
+    fn churn(&mut self) {
+        let worker = Self { deeds: vec![(100 * MILLI, Deed::Exit(0))], ..Self::idle() };
+        self.reaps = true;
+        self.deeds.extend((0..300).map(|number| (number * 20 * MILLI, Deed::Fork(Box::new(worker.clone())))));
+    }
+
     /// A step: most of them end by themselves.
     fn step(random: &mut Random) -> Self {
         let mut step = Self::random(random, 2, 3 * SECOND);
@@ -292,6 +299,10 @@ impl Scenario {
             outside.push((duration(random, 6 * SECOND), what));
         }
         let crowded = random.one_in(1_000);
+        let churns = !crowded && random.one_in(50);
+        if churns {
+            command.churn();
+        }
         Self {
             crowd: if crowded { 3_000 } else { 0 },
             teardown: if crowded { 70 } else { random.pick(&[0, 0, 70]) },
@@ -302,7 +313,13 @@ impl Scenario {
             pre_stop,
             post_stop,
             outside,
-            pid_max: if crowded { 32_768 } else { random.pick(&[30, 60, 32_768]) },
+            pid_max: if crowded {
+                32_768
+            } else if churns {
+                30
+            } else {
+                random.pick(&[30, 60, 32_768])
+            },
             proc: random.pick(&[Proc::Full, Proc::Full, Proc::Full, Proc::Full, Proc::Hides, Proc::Absent]),
             failing_forks: if random.one_in(10) { vec![random.below(3) as usize] } else { Vec::new() },
             stranger: random.one_in(2),
