@@ -5,7 +5,7 @@ use std::time::Duration;
 use grace_init::control::protocol::Status;
 use grace_init::outcome::{ExitStatus, Outcome};
 use grace_init::plan::{Leftovers, Plan, RelayTo};
-use grace_init::shutdown::{Chain, History, Phase, StepEnd, StepRecord};
+use grace_init::shutdown::{Chain, History, Phase, StepEnd, StepRecord, StopRequest};
 use grace_init::signal::Signal;
 
 use crate::kernel::{Id, Owner, Parent, Process, State};
@@ -408,8 +408,9 @@ impl Life<'_> {
         let (Some(requested), Some(mut grace)) = (began, self.plan.shutdown.grace) else {
             return;
         };
-        // In Prepared no deadline acts, and a command that ends by itself leaves its leftovers a grace of their own.
-        if stop.is_none() && self.began(Phase::Prepared).is_some() {
+        // Before a stop request no deadline acts, and a command that ends by itself leaves its leftovers a grace of their own.
+        let asked = self.history.trigger.map(|trigger| trigger.request);
+        if stop.is_none() && asked == Some(StopRequest::PreStop) {
             return;
         }
         if self.plan.shutdown.grace_source.is_guess() {
