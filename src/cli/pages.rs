@@ -1,4 +1,4 @@
-//! The manual page and the completions for shells, written from the description of the options. The files stand in `packaging/`;
+//! The manual page and the completions for shells, written from the description of the options. The files stand in `.packaging/`;
 //! only tests compile this, so the program carries nothing of it.
 
 use std::fmt::Write;
@@ -8,7 +8,7 @@ use super::environment::variable_of;
 use super::spec::{CommandLineSpec, Operands, Spec};
 use crate::builtin;
 
-/// A file in `packaging/` and what must stand in it.
+/// A file in `.packaging/` and what must stand in it.
 struct Page {
     path: &'static str,
     text: String,
@@ -537,7 +537,7 @@ complete -c grace-init -n __fish_grace_init_runs -a '(__fish_complete_subcommand
 fn the_manual_page_and_the_completions_in_packaging_are_current() {
     let command_lines: Vec<&CommandLineSpec> = command_lines().collect();
     for page in all(&command_lines) {
-        let path = format!("{}/packaging/{}", env!("CARGO_MANIFEST_DIR"), page.path);
+        let path = format!("{}/.packaging/{}", env!("CARGO_MANIFEST_DIR"), page.path);
         if std::env::var_os("GRACE_INIT_UPDATE").is_some() {
             std::fs::write(&path, &page.text).unwrap();
         }

@@ -63,36 +63,36 @@ behaviours! {
     fn bash_completes_options_values_and_commands(_init) {
         check_offers(|line| {
             let words = line.split(' ');
-            let mut all = vec!["--norc", "tests/completions/complete.bash", "packaging/completions/grace-init.bash", line];
+            let mut all = vec!["--norc", "tests/completions/complete.bash", ".packaging/completions/grace-init.bash", line];
             all.extend(words);
             output("bash", &all)
         });
         // readline splits at the equals sign.
         let words = ["grace-init", "--log-level", "=", "de"];
-        let mut all = vec!["--norc", "tests/completions/complete.bash", "packaging/completions/grace-init.bash", "grace-init --log-level=de"];
+        let mut all = vec!["--norc", "tests/completions/complete.bash", ".packaging/completions/grace-init.bash", "grace-init --log-level=de"];
         all.extend(words);
         assert_eq!(output("bash", &all), "debug\n");
     }
 
     [Program("fish")]
     fn fish_completes_options_values_and_commands(_init) {
-        check_offers(|line| output("fish", &["tests/completions/complete.fish", "packaging/completions/grace-init.fish", line]));
+        check_offers(|line| output("fish", &["tests/completions/complete.fish", ".packaging/completions/grace-init.fish", line]));
     }
 
     [Program("zsh")]
     fn zsh_completes_options_values_and_commands(_init) {
         // zsh takes the last of several offers into the line, or all of them into a list; no offer leaves grep with status 1.
         check_offers(|line| {
-            let script = format!("timeout 60 zsh -f tests/completions/complete.zsh packaging/completions '{line}' || :");
+            let script = format!("timeout 60 zsh -f tests/completions/complete.zsh .packaging/completions '{line}' || :");
             output("sh", &["-c", &script])
         });
     }
 
     [Program("mandoc")]
     fn the_manual_page_has_no_fault(_init) {
-        let found = Command::new("mandoc").args(["-T", "lint", "-W", "warning", "packaging/grace-init.1"]).current_dir(ROOT).output().unwrap();
+        let found = Command::new("mandoc").args(["-T", "lint", "-W", "warning", ".packaging/grace-init.1"]).current_dir(ROOT).output().unwrap();
         assert_eq!(String::from_utf8_lossy(&found.stdout), "");
-        let page = output("mandoc", &["-T", "utf8", "packaging/grace-init.1"]);
+        let page = output("mandoc", &["-T", "utf8", ".packaging/grace-init.1"]);
         assert!(page.lines().count() > 150, "{page}");
     }
 
@@ -115,10 +115,10 @@ behaviours! {
             "README.md",
             "SECURITY.md",
             "docs/reference.md",
-            "packaging/completions/_grace-init",
-            "packaging/completions/grace-init.bash",
-            "packaging/completions/grace-init.fish",
-            "packaging/grace-init.1",
+            ".packaging/completions/_grace-init",
+            ".packaging/completions/grace-init.bash",
+            ".packaging/completions/grace-init.fish",
+            ".packaging/grace-init.1",
         ]);
     }
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Assembles the images of every platform into one OCI archive, without a builder or an emulator.
 
-    packaging/images.py ARCHIVE REVISION SBOM_FOLDER PLATFORM=BINARY=BUSYBOX ...
+    .packaging/images.py ARCHIVE REVISION SBOM_FOLDER PLATFORM=BINARY=BUSYBOX ...
 
 The archive holds two references: the version, an image of the one file, and VERSION-debug, with busybox beside it. Each is an index
 of one image a platform (amd64, arm64), its SBOM and its provenance as attestations of BuildKit's form. REVISION is the commit,
@@ -38,7 +38,7 @@ def first(pattern, path):
 
 
 VERSION = first(r'^version = "(.*)"', "Cargo.toml")
-REPOSITORY = first(r"^REPOSITORY=(.*)", "packaging/publisher")
+REPOSITORY = first(r"^REPOSITORY=(.*)", ".packaging/publisher")
 # The same as an image of docker/Dockerfile has, and where it comes from.
 LABELS = dict(re.findall(r'(org\.opencontainers\.image\.\w+)="([^"]*)"', (ROOT / "docker/Dockerfile").read_text()))
 
@@ -87,7 +87,7 @@ class Layout:
             "created": CREATED,
             "config": {"Entrypoint": ["/grace-init"], "Cmd": ["--version"], "Env": [f"PATH={path}"], "Labels": labels},
             "rootfs": {"type": "layers", "diff_ids": [diff for _, diff in layers]},
-            "history": [{"created": CREATED, "created_by": "packaging/images.py"} for _ in layers],
+            "history": [{"created": CREATED, "created_by": ".packaging/images.py"} for _ in layers],
         }
         manifest = {
             "schemaVersion": 2,

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """What the released file is made of, from Cargo's own resolution.
 
-    packaging/components.py sbom TARGET BINARY > grace-init.cdx.json     a CycloneDX 1.5 SBOM
-    packaging/components.py notices TARGET > NOTICES                     the licenses of what is linked into the file
+    .packaging/components.py sbom TARGET BINARY > grace-init.cdx.json     a CycloneDX 1.5 SBOM
+    .packaging/components.py notices TARGET > NOTICES                     the licenses of what is linked into the file
 
 SOURCE_DATE_EPOCH is the SBOM's time. CARGO names another cargo.
 """
