@@ -105,8 +105,12 @@ behaviours! {
     fn the_crate_holds_the_sources_and_what_packages_install(_init) {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned());
         let list = output(&cargo, &["package", "--list", "--allow-dirty", "--locked", "--offline"]);
-        let beside = list.lines().filter(|path| !path.starts_with("src/") && !path.starts_with('.')).collect::<Vec<_>>();
+        let beside = list.lines().filter(|path| !path.starts_with("src/") && *path != ".cargo_vcs_info.json").collect::<Vec<_>>();
         assert_eq!(beside, [
+            ".packaging/completions/_grace-init",
+            ".packaging/completions/grace-init.bash",
+            ".packaging/completions/grace-init.fish",
+            ".packaging/grace-init.1",
             "CHANGELOG.md",
             "Cargo.lock",
             "Cargo.toml",
@@ -115,10 +119,6 @@ behaviours! {
             "README.md",
             "SECURITY.md",
             "docs/reference.md",
-            ".packaging/completions/_grace-init",
-            ".packaging/completions/grace-init.bash",
-            ".packaging/completions/grace-init.fish",
-            ".packaging/grace-init.1",
         ]);
     }
 
