@@ -15,7 +15,7 @@ fn read_in(words: &[&str], variables: &[(&str, &str)]) -> Result<Invocation, Ref
         variables: variables.iter().map(|(name, value)| (OsStr::new(*name), OsStr::new(*value))).collect(),
         is_first_process: true,
         is_program: &|program| ["true", "a", "/bin/sh"].iter().any(|known| program == *known),
-        absolute: &|path| Path::new("/work").join(path),
+        absolute: &|path| Path::new("/srv").join(path),
     };
     read(words.iter().map(OsString::from).collect(), &environment)
 }
@@ -445,7 +445,7 @@ fn paths_are_made_absolute() {
     let plan = plan(&["grace-init", "--report", "rel", "--control", "x/", "a"]);
     assert_eq!(
         (plan.report, plan.control),
-        (Report::File("/work/rel".into()), Control::At("/work/x/".into()))
+        (Report::File("/srv/rel".into()), Control::At("/srv/x/".into()))
     );
     let Ok(Invocation::Client(client)) = read_in(&["grace-init", "status", "--control", "x"], &[]) else {
         panic!()
@@ -453,7 +453,7 @@ fn paths_are_made_absolute() {
     assert_eq!(
         client,
         ClientPlan::Status {
-            target: Target { pid: None, control: Control::At("/work/x".into()) },
+            target: Target { pid: None, control: Control::At("/srv/x".into()) },
             json: false
         }
     );
