@@ -443,10 +443,7 @@ fn without_a_deadline_nothing_is_killed_unless_asked() {
 #[test]
 fn paths_are_made_absolute() {
     let plan = plan(&["grace-init", "--report", "rel", "--control", "x/", "a"]);
-    assert_eq!(
-        (plan.report, plan.control),
-        (Report::File("/srv/rel".into()), Control::At("/srv/x/".into()))
-    );
+    assert_eq!((plan.report, plan.control), (Report::File("/srv/rel".into()), Control::At("/srv/x/".into())));
     let Ok(Invocation::Client(client)) = read_in(&["grace-init", "status", "--control", "x"], &[]) else {
         panic!()
     };

@@ -316,6 +316,6 @@ fn descriptors(run: &Running) -> BTreeSet<String> {
 /// such as a suspension, a closed standard stream, a value queued for a single child or a large allocation, and for runc, which is
 /// under the filter when it makes its last calls: fstatfs, futex and, unless there are no new privileges, those that change the user.
 const ELSEWHERE: &[&str] = &[
-    "capget", "capset", "clone", "dup3", "faccessat", "fstatfs", "futex", "madvise", "mprotect", "mremap", "newfstatat", "openat", "readlinkat",
+    "capget", "capset", "dup3", "faccessat", "fstatfs", "futex", "madvise", "mprotect", "mremap", "newfstatat", "openat", "readlinkat",
     "restart_syscall", "rt_sigqueueinfo", "rt_sigreturn", "setgid", "setgroups", "setuid", "shutdown", "statx", "unlinkat",
 ];

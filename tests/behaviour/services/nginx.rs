@@ -54,7 +54,7 @@ behaviours! {
         for part in ["drain 2", "pre-stop ", "the command exited with 0"] {
             assert!(line.contains(part), "no {part:?} in {line}");
         }
-        assert!(run.timeline().between("sent SIGQUIT", "no-such-tool") >= Duration::from_millis(1_900));
+        assert!(run.timeline().between("sent SIGQUIT", "starting a step step=\"no-such-tool") >= Duration::from_millis(1_900));
         let report = std::fs::read_to_string(report).unwrap();
         assert!(report.starts_with("pre-stop step 1 \"no-such-tool --now\" could not start"), "{report}");
     }
