@@ -119,13 +119,7 @@ impl<S: System> Init<S> {
         match self.system.want_parent_death_signal(signal) {
             Ok(false) => {}
             Ok(true) => {
-                let received = Received {
-                    signal,
-                    sender: Sender::Kernel,
-                    from_outside: false,
-                    queued: None,
-                    command_has_it: false,
-                };
+                let received = Received::by_the_init(signal);
                 let actions = self.machine.on(Event::Received(received), self.system.now());
                 let _ = self.perform_all(actions);
             }

@@ -184,12 +184,12 @@ impl<P> RunningStep<P> {
     fn tree_in<S: System>(&self, all: &Descendants, system: &S) -> Vec<Descendant> {
         let mut tree = if self.reaped { Vec::new() } else { all.tree(self.pid) };
         let known = self.tree.iter().filter(|process| all.has(process));
-        tree.extend(known.flat_map(|process| all.below(process.pid)));
-        tree.extend(known_again(all, &self.tree));
         let us = system.own_pid();
         let orphans = all.iter().filter(|process| process.parent == us);
         let marked = orphans.filter(|process| system.has_variables(process.pid, &self.variables));
-        tree.extend(marked.flat_map(|process| [vec![*process], all.below(process.pid)].concat()));
+        let all_of_it =
+            known.chain(marked).flat_map(|process| [vec![*process], all.below(process.pid)].concat());
+        tree.extend(all_of_it);
         tree.sort_unstable_by_key(|process| process.pid);
         tree.dedup_by_key(|process| process.pid);
         tree
@@ -202,11 +202,6 @@ impl<P> RunningStep<P> {
             let _ = system.send(Target::Group(self.pid), Signal::KILL);
         }
     }
-}
-
-/// Those of `before` that are still there, as they are now.
-fn known_again(all: &Descendants, before: &[Descendant]) -> Vec<Descendant> {
-    before.iter().filter(|process| all.has(process)).copied().collect()
 }
 
 /// What a step finds in its environment.
