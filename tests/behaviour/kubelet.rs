@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use nix::libc::SIGKILL;
+use nix::libc::{SIGKILL, SIGUSR1};
 use serde_json::Value;
 
 use crate::manifests::{VALIDATOR, is_sidecar, manifests_in, pod, read, words};
 use crate::support::Need::{PidNamespace, Program};
-use crate::support::kubelet::{Container, Deed, Event, Hook, Pod, RunningPod, Stopped, joined, message_of, undisturbed};
+use crate::support::kubelet::{Container, Deed, Event, Hook, Pod, RunningContainer, RunningPod, Stopped, joined, message_of, undisturbed};
 use crate::support::process::{send, wait_until};
-use crate::support::shutdown::let_pass;
+use crate::support::shutdown::{Gate, let_pass};
 use crate::traces::{self, Trace, What};
-use crate::support::{LIMIT, Subject, TemporaryDirectory, behaviours, example_file};
+use crate::support::{LIMIT, Subject, TemporaryDirectory, Terminal, behaviours, example_file};
 
 /// What ends a replayed container's first process, as the test sends it.
 const END: i32 = 40;
@@ -451,6 +451,14 @@ fn wait_until_draining(pod: &RunningPod, init: Subject) {
     });
 }
 
+/// What a client in this container sees of its init.
+fn phase(container: &RunningContainer, init: Subject) -> Option<String> {
+    let words = [init.in_pod().init_path(), "status".into(), "--json".into()];
+    let status = container.exec(words).output().expect("ask for the status");
+    let status: Value = serde_json::from_slice(&status.stdout).ok()?;
+    Some(status["phase"].as_str()?.to_owned())
+}
+
 /// Two containers of a pod, each with a hook that reaches the init of its own container.
 #[track_caller]
 fn two_containers(init: Subject, pod: Pod, change: impl Fn(Container) -> Container) {
@@ -688,6 +696,45 @@ behaviours! {
         pod.only().wait_for("signal SIGTERM");
         pod.only().at_least(Duration::from_millis(6_500), "asked", "signal SIGTERM");
         pod.only().wait_until_over();
+    }
+
+    [PidNamespace]
+    fn a_command_that_ends_after_the_hook_takes_its_container_with_it(init) {
+        let gate = Gate::new();
+        let stage = init.in_pod().options(["--grace", "12s", "--pre-stop", "echo step runs"]).gate(&gate);
+        let stage = stage.shell_post_step("echo post-stop runs");
+        let pod = Pod::of(Container::new("c", stage.shell("echo ready; read line < $gate; exit 7"))).start();
+        let container = pod.only();
+        container.wait_for("ready");
+        let hook = container.exec([init.in_pod().init_path(), "pre-stop".into()]).status();
+        assert_eq!(hook.expect("run pre-stop").code(), Some(0));
+        assert_eq!(phase(container, init).as_deref(), Some("prepared"));
+        container.timeline().note("the command may end");
+        gate.open();
+        container.wait_until_over();
+        container.timeline().assert_order(["step runs", "the command may end", "post-stop runs", "init over"]);
+        assert_eq!(container.exit_status(), 7, "{}", container.timeline().picture());
+        // All of it went well: nothing for whoever is on call.
+        assert_eq!(container.message(), "");
+    }
+
+    [PidNamespace]
+    fn a_window_that_is_resized_after_the_hook_stops_nothing(init) {
+        // With `-c` the init is in the terminal's foreground group, so that the kernel signals it as well.
+        let stage = init.in_pod().single_child().options(["--grace", "12s"]).on_terminal(Terminal::new());
+        let pod = Pod::of(Container::new("c", stage.reporter(&["--exit-on", "USR1=5"]))).start();
+        let container = pod.only();
+        container.wait_for("ready");
+        let hook = container.exec([init.in_pod().init_path(), "pre-stop".into()]).status();
+        assert_eq!(hook.expect("run pre-stop").code(), Some(0));
+        container.terminal().resize(40, 120);
+        container.wait_for("signal SIGWINCH ");
+        assert_eq!(phase(container, init).as_deref(), Some("prepared"));
+        // Any signal from outside is the stop, and is what the command is told.
+        container.signal(SIGUSR1);
+        container.wait_until_over();
+        container.timeline().saw_times("signal SIGWINCH ", 1);
+        assert_eq!(container.exit_status(), 5, "{}", container.timeline().picture());
     }
 
     [PidNamespace]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use nix::libc::{SIGTERM, SIGUSR1};
 
-use crate::support::Need::{PidNamespace, Program};
+use crate::support::Need::{FrozenDisk, PidNamespace, Program};
+use crate::support::process::wait_until;
 use crate::support::shutdown::{Gate, HOURS};
-use crate::support::{Running, Stage, Subject, TemporaryDirectory, behaviours};
+use crate::support::{Disk, LIMIT, Running, Stage, Subject, TemporaryDirectory, behaviours};
 
 /// What Kubernetes keeps even of a pod with many containers.
 const LONGEST: usize = 1024;
@@ -435,6 +436,44 @@ assert len(left) >= 3 and left == sorted(left, reverse=True) and left[0] <= 9800
         let (before, behind) = report.split_once("from the step\n").unwrap_or_else(|| panic!("{report:?}"));
         assert!(before.is_empty() || before.starts_with("stopping since "), "{report:?}");
         has(behind.lines().next().unwrap_or_default(), &["exited with 1"]);
+    }
+
+    [PidNamespace, FrozenDisk]
+    fn a_disk_that_hangs_does_not_hold_up_the_shutdown(init) {
+        // Frozen before the first line of the report is due, and between that line and the report itself.
+        for is_frozen_first in [true, false] {
+            let disk = Disk::mount().unwrap();
+            let report = disk.file("termination-log", BEFORE);
+            let gate = Gate::new();
+            let stage = init.as_pid_one().options(["--grace".as_ref(), "20s".as_ref(), "--report".as_ref(), report.as_os_str()]);
+            let stage = stage.gate(&gate).shell_step("echo step runs; read line < $gate; exit 1");
+            let mut run = stage.reporter(&["--exit-on", "TERM=5"]).start();
+            run.wait_for("ready");
+            if is_frozen_first {
+                disk.freeze().unwrap();
+            }
+            run.signal(SIGTERM);
+            run.wait_for("step runs");
+            if !is_frozen_first {
+                wait_until("the report has its first line", LIMIT, || {
+                    std::fs::read_to_string(&report).is_ok_and(|text| text.contains("stopping since"))
+                });
+                disk.freeze().unwrap();
+            }
+            run.timeline().note("the step may end");
+            gate.open();
+            run.wait_for("exited with 5");
+            // Half of the grace: nothing waited for the disk until the deadline.
+            run.at_most(Duration::from_secs(10), "the step may end", "exited with 5");
+            // The process that writes the report cannot be killed in there, and the kernel ends no PID namespace before its
+            // last process (zap_pid_ns_processes): that wait is behind all that we do.
+            disk.thaw().unwrap();
+            run.exits_with(5);
+            run.timeline().assert_order(["sent SIGTERM", "step runs", "signal SIGTERM", "exited with 5", "init over"]);
+            let summaries = summaries(&run);
+            assert_eq!(summaries.len(), 1, "{}", run.timeline().picture());
+            has(&summaries[0], &["exited with 5"]);
+        }
     }
 
     []

@@ -221,6 +221,7 @@ fn mount_container(plan: &Plan) -> Result<(), Failure> {
             devices.iter().map(|device| Ok(format!("/proc/self/fd/{}", File::open(device)?.into_raw_fd())));
         let old = old.collect::<Result<Vec<_>, Failure>>()?;
         let held_shm = format!("/proc/self/fd/{}", File::open(shm)?.into_raw_fd());
+        let terminals = format!("/proc/self/fd/{}", File::open("/dev/pts")?.into_raw_fd());
         for directory in ["/dev", "/run"] {
             mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some("mode=755"))
                 .map_err(|e| format!("cannot mount {directory}: {e}"))?;
@@ -228,9 +229,11 @@ fn mount_container(plan: &Plan) -> Result<(), Failure> {
         for (device, old) in devices.iter().zip(&old) {
             bind(Path::new(old), device)?;
         }
-        std::fs::create_dir("/dev/shm")?;
-        mount(Some(held_shm.as_str()), "/dev/shm", none, MsFlags::MS_BIND, none)
-            .map_err(|e| format!("cannot mount /dev/shm: {e}"))?;
+        for (directory, held) in [("/dev/shm", &held_shm), ("/dev/pts", &terminals)] {
+            std::fs::create_dir(directory)?;
+            mount(Some(held.as_str()), directory, none, MsFlags::MS_BIND, none)
+                .map_err(|e| format!("cannot mount {directory}: {e}"))?;
+        }
         for fd in 3..16 {
             unsafe { libc::close(fd) };
         }

@@ -341,7 +341,8 @@ impl RunningContainer {
         of_hooks()
     }
 
-    fn exit_status(&self) -> i32 {
+    /// The exit status of its first process, which has ended.
+    pub fn exit_status(&self) -> i32 {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.running.pid())).unwrap_or_default();
         let status: i32 = stat.split_whitespace().last().and_then(|word| word.parse().ok()).unwrap_or(0);
         if libc::WIFSIGNALED(status) { 128 + libc::WTERMSIG(status) } else { libc::WEXITSTATUS(status) }

@@ -1,6 +1,7 @@
 //! What every behaviour test is built on: start an init somewhere, watch it, signal it, leave nothing behind.
 
 pub mod container;
+mod frozen_disk;
 pub mod kubelet;
 mod needs;
 pub mod process;
@@ -14,6 +15,7 @@ mod temporary;
 mod terminal;
 mod timeline;
 
+pub use frozen_disk::Disk;
 pub use needs::Need;
 pub use recipe::{Recipe, example_file};
 pub(crate) use registry::behaviours;

@@ -28,6 +28,8 @@ pub enum Need {
     DynamicBuild,
     /// Flink's libraries, at `FLINK_HOME`.
     Flink,
+    /// The right and the tools to mount a file system of our own and to freeze it.
+    FrozenDisk,
     /// That every user can reach what was built: a home directory may be closed to others.
     OpenBuild,
     /// This file.
@@ -55,6 +57,7 @@ impl Need {
             ),
             Self::DynamicBuild => "needs an init that is linked dynamically".to_owned(),
             Self::Flink => "needs flink's libraries at FLINK_HOME".to_owned(),
+            Self::FrozenDisk => "needs root, a loop device, mkfs.ext4 and fsfreeze".to_owned(),
             Self::OpenBuild => "needs a build directory that every user can enter".to_owned(),
             Self::File(path) => format!("needs {path}"),
             Self::Program(program) => format!("needs {program}"),
@@ -85,6 +88,7 @@ impl Need {
                 .is_none_or(|init| !container::libraries(init.as_ref()).is_empty()),
             Self::Flink => std::env::var_os("FLINK_HOME")
                 .is_some_and(|place| std::path::Path::new(&place).join("lib").is_dir()),
+            Self::FrozenDisk => super::frozen_disk::Disk::mount().is_ok(),
             Self::OpenBuild => example("stage").ancestors().skip(1).all(|place| {
                 std::fs::metadata(place).is_ok_and(|directory| {
                     std::os::unix::fs::PermissionsExt::mode(&directory.permissions()) & 0o001 != 0
