@@ -2,7 +2,7 @@
 """What the released file is made of, from Cargo's own resolution.
 
     .packaging/components.py sbom TARGET BINARY > grace-init.cdx.json     a CycloneDX 1.5 SBOM
-    .packaging/components.py notices TARGET > NOTICES                     the licenses of what is linked into the file
+    .packaging/components.py notices TARGET [FEATURES] > NOTICES          the licenses of what is linked into the file
 
 SOURCE_DATE_EPOCH is the SBOM's time. CARGO names another cargo.
 """
@@ -30,12 +30,12 @@ def cargo(*words):
     return subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout
 
 
-def linked(target):
+def linked(target, features=""):
     """The package itself, and the crates that reach its file, with what each depends on."""
-    known = json.loads(cargo("metadata", "--format-version", "1", "--filter-platform", target))
+    known = json.loads(cargo("metadata", "--format-version", "1", "--filter-platform", target, "--features", features))
     packages = {package["id"]: package for package in known["packages"]}
     # `metadata` joins the features that tests want; only `tree` leaves those out.
-    tree = cargo("tree", "--target", target, "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}")
+    tree = cargo("tree", "--target", target, "--edges", "normal,no-proc-macro", "--prefix", "none", "--format", "{p}", "--features", features)
     in_the_file = {tuple(line.split()[:2]) for line in tree.splitlines()}
     is_linked = lambda identity: (packages[identity]["name"], "v" + packages[identity]["version"]) in in_the_file
     found = {node["id"]: sorted(filter(is_linked, node["dependencies"])) for node in known["resolve"]["nodes"] if is_linked(node["id"])}
@@ -89,8 +89,8 @@ def sbom(target, binary):
     }
 
 
-def notices(target):
-    packages, ours, found = linked(target)
+def notices(target, features=""):
+    packages, ours, found = linked(target, features)
     parts = ["The file holds the following works of others, under these licenses.\n"]
     for name, license, holder in LINKED:
         parts.append(f"{name}: {license}\n{holder}\n")
@@ -116,8 +116,8 @@ def main(words):
     match words:
         case ["sbom", target, binary]:
             print(json.dumps(sbom(target, binary), indent=2))
-        case ["notices", target]:
-            print(notices(target), end="")
+        case ["notices", target, *features] if len(features) < 2:
+            print(notices(target, *features), end="")
         case _:
             sys.exit(__doc__)
 
