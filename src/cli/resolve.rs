@@ -298,6 +298,12 @@ fn fit(plan: &mut ShutdownPlan, grace: Duration, given_window: Option<Duration>)
     );
     let drain = plan.drain;
     let ladder = ladder_time(&plan.ladder);
+    if drain > budget {
+        bail!(
+            "the drain of {} does not fit into {have}: shorten --drain or lengthen --grace",
+            Written(drain)
+        );
+    }
     if drain.saturating_add(ladder) > budget {
         bail!(
             "the drain of {} and the ladder of {} do not fit into {have}: shorten them or lengthen --grace",

@@ -334,6 +334,7 @@ fn every_option_names_its_value_and_what_to_write_instead() {
 #[test]
 fn settings_that_cannot_work_are_refused_with_their_numbers() {
     for (line, parts) in [
+        ("-d 40s", vec!["the drain of 40s does not fit into 28s", "shorten --drain"]),
         ("-d 26s", vec!["drain of 26s", "2s800ms, its default", "28s"]),
         ("-d 20s --stop-window 9s", vec!["drain of 20s", "window of 9s", "28s"]),
         ("--stop-signal TERM:20s,INT:10s", vec!["ladder of 30s", "28s"]),

@@ -70,7 +70,7 @@ impl fmt::Display for Place {
             Self::Knative => "Knative",
             Self::CloudRun => "Cloud Run",
             Self::Nomad => "Nomad",
-            Self::NoContainer => "a pod",
+            Self::NoContainer => "no container",
         })
     }
 }
@@ -100,6 +100,7 @@ impl fmt::Display for GraceSource {
         match self {
             Self::CommandLine => f.write_str("--grace"),
             Self::Variable(name) => f.write_str(name),
+            Self::Guessed(Place::NoContainer) => f.write_str("assumed: none was given"),
             Self::Guessed(place) => write!(f, "assumed: what {place} usually gives"),
             Self::None => f.write_str("none"),
         }
@@ -135,5 +136,11 @@ mod tests {
     fn the_variables_count_only_in_a_containers_first_process() {
         let place = Place::detect(false, |_| true);
         assert_eq!((place, place.usual_grace()), (Place::NoContainer, Duration::from_secs(30)));
+    }
+
+    #[test]
+    fn outside_a_container_no_place_is_named() {
+        assert_eq!(GraceSource::Guessed(Place::NoContainer).to_string(), "assumed: none was given");
+        assert_eq!(GraceSource::Guessed(Place::Nomad).to_string(), "assumed: what Nomad usually gives");
     }
 }
