@@ -27,9 +27,9 @@ struct Scripts {
 }
 
 impl Scripts {
-    fn new(init: Subject) -> Self {
+    fn new(init: Subject, example: &str) -> Self {
         let scripts = Self { directory: TemporaryDirectory::new(), init: init.outside().init_path().into() };
-        for file in std::fs::read_dir(example_file("two-apps-one-script")).unwrap() {
+        for file in std::fs::read_dir(example_file(example)).unwrap() {
             let file = file.unwrap();
             let text = std::fs::read_to_string(file.path()).unwrap();
             let text = text.replace("/usr/bin/grace-init", scripts.init.to_str().unwrap());
@@ -74,7 +74,7 @@ behaviours! {
 
     [PidNamespace]
     fn two_apps_in_one_script_both_finish(init) {
-        let scripts = Scripts::new(init);
+        let scripts = Scripts::new(init, "two-apps-one-script");
         let mut run = scripts.run(init, "start");
         run.signal(SIGTERM);
         run.exits_with(0);
@@ -83,7 +83,7 @@ behaviours! {
 
     [PidNamespace]
     fn two_apps_finish_when_a_script_calls_the_script(init) {
-        let scripts = Scripts::new(init);
+        let scripts = Scripts::new(init, "two-apps-one-script");
         let mut run = scripts.run(init, "from-a-script");
         run.signal(SIGTERM);
         run.exits_with(0);
@@ -96,7 +96,7 @@ behaviours! {
 
     [PidNamespace, Program("python3")]
     fn two_apps_finish_when_a_python_program_calls_the_script(init) {
-        let scripts = Scripts::new(init);
+        let scripts = Scripts::new(init, "two-apps-one-script");
         let mut run = scripts.run(init, "from-python");
         run.signal(SIGTERM);
         run.exits_with(0);
@@ -106,7 +106,7 @@ behaviours! {
 
     [PidNamespace]
     fn two_apps_finish_with_every_trap_that_it_takes_by_hand(init) {
-        let scripts = Scripts::new(init);
+        let scripts = Scripts::new(init, "two-apps-one-script");
         let mut run = scripts.run(init, "start-with-traps");
         run.signal(SIGTERM);
         assert_ne!(run.wait(), Ending::Killed(nix::libc::SIGKILL));
@@ -115,7 +115,7 @@ behaviours! {
 
     [PidNamespace]
     fn two_apps_do_not_finish_with_the_usual_first_try(init) {
-        let scripts = Scripts::new(init);
+        let scripts = Scripts::new(init, "two-apps-one-script");
         let mut run = scripts.run(init, "start-with-a-naive-trap");
         run.signal(SIGTERM);
         // The shell waits for its foreground program, which was not told.
@@ -125,5 +125,41 @@ behaviours! {
         crate::support::process::send(run.process_with("app web"), SIGTERM);
         run.wait();
         run.timeline().never_saw("mail: finished");
+    }
+
+    [PidNamespace, Program("bash")]
+    fn when_one_of_several_programs_ends_the_others_are_stopped(init) {
+        // SIGKILL gives 137 in bash; sh does not know which program it was.
+        for (script, status) in [("end-together", 137), ("end-together-sh", 1)] {
+            let scripts = Scripts::new(init, "several-programs");
+            let mut run = scripts.run(init, script);
+            run.timeline().note("web is killed");
+            crate::support::process::send(run.process_with("/web"), nix::libc::SIGKILL);
+            run.exits_with(status);
+            run.timeline().assert_order(["web is killed", "mail: finishing", "mail: finished", "init over"]);
+        }
+    }
+
+    [PidNamespace, Program("bash")]
+    fn several_programs_that_end_together_finish_at_a_stop(init) {
+        for script in ["end-together", "end-together-sh"] {
+            let scripts = Scripts::new(init, "several-programs");
+            let mut run = scripts.run(init, script);
+            run.signal(SIGTERM);
+            run.exits_with(0);
+            for program in ["mail", "web"] {
+                run.timeline().saw_times(&format!("{program}: finishing"), 1);
+                run.timeline().saw_times(&format!("{program}: finished"), 1);
+            }
+        }
+    }
+
+    [PidNamespace]
+    fn several_programs_are_stopped_in_a_given_order(init) {
+        let scripts = Scripts::new(init, "several-programs");
+        let mut run = scripts.run(init, "stop-in-order");
+        run.signal(SIGTERM);
+        run.exits_with(0);
+        run.timeline().assert_order(["web: finishing", "web: finished", "mail: finishing", "mail: finished", "init over"]);
     }
 }
