@@ -27,7 +27,12 @@ impl<S: System> Init<S> {
                     self.main.held.push(action);
                 }
                 Action::Relay(signal, received) => self.relay(signal, &received),
-                Action::Stop(signal) => self.signal_command(signal, None),
+                Action::Stop(signal) => {
+                    self.signal_command(signal, None);
+                    if signal == Signal::TERM && !self.main.reaped {
+                        self.hang_up_if_interactive(self.main.pid);
+                    }
+                }
                 Action::SignalStep(id, signal) => {
                     let end = self.signal_step(signal);
                     self.steps.has_ended(id, end);
@@ -174,6 +179,18 @@ impl<S: System> Init<S> {
         let main_group = self.main.pid;
         for process in told.iter().filter(|process| !group_has_it || process.group != main_group) {
             self.send(Target::Process(process.pid), Signal::TERM);
+            if process.pid == process.session {
+                self.hang_up_if_interactive(process.pid);
+            }
+        }
+    }
+
+    /// An interactive shell ignores SIGTERM and ends when its terminal hangs up (bash(1), SIGNALS), so that is what it is told.
+    /// `nohup` and daemons ignore SIGHUP as well, or lead no session with a terminal.
+    fn hang_up_if_interactive(&mut self, pid: Pid) {
+        if self.system.is_interactive_shell(pid) {
+            debug!(pid = pid.as_raw(), "hanging up an interactive shell");
+            self.send(Target::Process(pid), Signal::HUP);
         }
     }
 

@@ -108,6 +108,9 @@ pub trait System {
     fn descendants(&mut self) -> Option<Descendants>;
     /// Whether that process is an init of our kind, which stops what is below it itself.
     fn is_init_like_us(&self, pid: Pid) -> bool;
+    /// Whether that process leads a session with a terminal and ignores SIGTERM, as interactive shells do. False where `/proc`
+    /// does not tell.
+    fn is_interactive_shell(&self, pid: Pid) -> bool;
     /// Whether the process was started by a step with these variables, or by what such a one started.
     fn has_variables(&self, pid: Pid, variables: &[(&str, OsString)]) -> bool;
 

@@ -1,9 +1,10 @@
 //! On a terminal: job control works below us, and each key's signal comes once.
 
-use nix::libc::SIGHUP;
+use nix::libc::{SIGHUP, SIGTERM};
 
-use crate::support::Need::Program;
+use crate::support::Need::{PidNamespace, Program};
 use crate::support::process::{state, wait_until};
+use crate::support::shutdown::Gate;
 use crate::support::{LIMIT, Running, Subject, Terminal, behaviours, example};
 
 /// An interactive bash that runs, as its job, the init with a reporter.
@@ -22,6 +23,29 @@ fn as_a_job(init: Subject, option: &str) -> Running {
     run.terminal().type_in(&format!("\"$init\" {option} -- $reporter\n"));
     run.wait_for("ready pid=");
     run
+}
+
+/// Python that starts an interactive bash on a terminal and in a session of its own, and waits for it whatever it is told.
+const SHELL_ON_A_TERMINAL: &str = "
+import os, pty, signal
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+pid, terminal = pty.fork()
+if pid == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    os.environ[\"PS1\"] = \"prompt> \"
+    os.execvp(\"bash\", [\"bash\", \"--norc\", \"--noprofile\", \"-i\"])
+seen = b\"\"
+while b\"prompt>\" not in seen:
+    seen += os.read(terminal, 1000)
+print(\"the shell is up\", flush=True)
+os.waitpid(pid, 0)
+print(\"the shell has ended\", flush=True)
+";
+
+/// A bash that has printed its prompt and does not wait yet notices a hang-up only at the next key.
+#[track_caller]
+fn waits_for_input(bash: i32) {
+    wait_until("bash waits for input", LIMIT, || state(bash) == Some('S'));
 }
 
 /// The init and its reporter below the bash.
@@ -119,6 +143,45 @@ behaviours! {
             .start();
         run.wait_for("tty=0");
         run.exits_with(11);
+    }
+
+    [Program("bash"), PidNamespace]
+    fn an_interactive_shell_ends_at_a_stop_though_it_ignores_sigterm(init) {
+        let mut run = init.as_pid_one().group()
+            .options(["--grace", "1h"])
+            .env("PS1", "prompt> ")
+            .on_terminal(Terminal::new())
+            .command(["bash", "--norc", "--noprofile", "-i"])
+            .start();
+        run.wait_for("prompt>");
+        waits_for_input(run.child());
+        run.signal(SIGTERM);
+        // It would have an hour; bash dies of the hang-up.
+        run.exits_with(128 + SIGHUP);
+    }
+
+    [Program("bash"), Program("python3"), PidNamespace]
+    fn an_interactive_shell_that_is_left_behind_ends_without_sigkill(init) {
+        let gate = Gate::new();
+        let script = format!("python3 -c '{SHELL_ON_A_TERMINAL}' & read line < $gate; exit 3");
+        let mut run = init.as_pid_one().options(["--leftover-grace", "1h"]).gate(&gate).shell(&script).start();
+        run.wait_for("the shell is up");
+        waits_for_input(run.process_with("bash --norc --noprofile"));
+        gate.open();
+        run.exits_with(3);
+        run.timeline().assert_order(["the shell is up", "the shell has ended", "init over"]);
+    }
+
+    [Program("python3"), PidNamespace]
+    fn a_daemon_that_ignores_sigterm_is_not_hung_up(init) {
+        let gate = Gate::new();
+        // In a session of its own, but without a terminal.
+        let script = "setsid $reporter --name daemon & read line < $gate; exit 3";
+        let mut run = init.as_pid_one().options(["--leftover-grace", "300ms"]).gate(&gate).shell(script).start();
+        run.wait_for("daemon ready");
+        gate.open();
+        run.exits_with(3);
+        run.timeline().never_saw("daemon signal SIGHUP");
     }
 
     [Program("bash")]

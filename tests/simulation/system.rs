@@ -489,6 +489,10 @@ impl System for Sim {
         Some(Descendants::of(self.own_pid(), all, self.scenario.proc == Proc::Hides))
     }
 
+    fn is_interactive_shell(&self, _: Pid) -> bool {
+        false
+    }
+
     fn is_init_like_us(&self, _: Pid) -> bool {
         false
     }

@@ -73,6 +73,19 @@ pub(super) fn look_at(pid: Pid) -> Option<Descendant> {
     read_stat(&Path::new("/proc").join(pid.to_string()).join("stat"))
 }
 
+/// Whether a process leads its session, and that has a controlling terminal.
+pub(super) fn leads_a_session_with_a_terminal(pid: Pid) -> bool {
+    let stat = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
+    session_and_terminal(&stat).is_some_and(|(session, terminal)| session == pid && terminal != 0)
+}
+
+/// Fields 6 and 7 of `/proc/PID/stat`: the session, and the terminal's device or 0.
+fn session_and_terminal(stat: &[u8]) -> Option<(Pid, i32)> {
+    let bracket = stat.iter().rposition(|byte| *byte == b')')?;
+    let mut fields = std::str::from_utf8(stat.get(bracket..)?).ok()?.split_ascii_whitespace().skip(4);
+    Some((Pid::from_raw(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
+}
+
 /// Device and inode of what a process of `/proc` executes; `None` when it has gone or is not ours to look at.
 fn executed_file(process: &str) -> Option<(u64, u64)> {
     let file = fs::metadata(Path::new("/proc").join(process).join("exe")).ok()?;
@@ -138,6 +151,13 @@ mod tests {
             (42, 7, true, 12345)
         );
         assert_eq!(found.to_string(), "a) Z (b) c(42)");
+    }
+
+    #[test]
+    fn the_session_and_the_terminal_are_told_apart() {
+        let stat = b"42 (a) 1 2) S 7 42 40 34816 42 4194560 1 2 3";
+        assert_eq!(session_and_terminal(stat), Some((Pid::from_raw(40), 34816)));
+        assert_eq!(session_and_terminal(b"42 (a) S 7 42 40"), None);
     }
 
     #[test]

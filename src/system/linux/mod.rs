@@ -216,6 +216,10 @@ impl System for Linux {
         descendants::is_init_like_us(pid)
     }
 
+    fn is_interactive_shell(&self, pid: Pid) -> bool {
+        descendants::leads_a_session_with_a_terminal(pid) && process::ignores(pid, Signal::TERM)
+    }
+
     fn has_variables(&self, pid: Pid, variables: &[(&str, OsString)]) -> bool {
         descendants::has_variables(pid, variables)
     }

@@ -121,11 +121,19 @@ pub fn handled_or_blocked(pid: Pid) -> Option<SignalSet> {
 }
 
 fn handled_or_blocked_in(status: &str) -> Option<SignalSet> {
-    let set = |name: &str| {
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
-        u64::from_str_radix(line.trim(), 16).ok()
-    };
-    Some(SignalSet::from_bits(set("SigCgt")? | set("SigBlk")?))
+    Some(SignalSet::from_bits(signals_in(status, "SigCgt")? | signals_in(status, "SigBlk")?))
+}
+
+/// Whether this process ignores the signal; false where `/proc` does not tell.
+pub(super) fn ignores(pid: Pid, signal: Signal) -> bool {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    signals_in(&status, "SigIgn").is_some_and(|ignored| SignalSet::from_bits(ignored).contains(signal))
+}
+
+/// The mask in this line of a `/proc/PID/status` (proc_pid_status(5)).
+fn signals_in(status: &str, name: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+    u64::from_str_radix(line.trim(), 16).ok()
 }
 
 /// A descriptor that stands for the process (pidfd_open(2), since Linux 5.3); it is close-on-exec.
