@@ -163,13 +163,14 @@ behaviours! {
     fn a_command_that_runs_out_of_memory_gives_137_and_its_workers_finish(init) {
         // The shell itself becomes the program that takes all memory.
         let script = "
-            (trap 'echo worker: finishing; sleep 1; echo worker: finished; exit 0' TERM; trap '' USR1; while :; do sleep 0.05; done) &
+            (trap 'echo worker: finishing; sleep 1; echo worker: finished; exit 0' TERM; trap '' USR1; echo worker: ready; while :; do sleep 0.05; done) &
             trap 'exec tail /dev/zero' USR1
-            echo ready
+            echo command: ready
             while :; do sleep 0.05; done";
         let stage = init.in_container().settings(&["--memory", "32m", "--memory-swap", "32m"]);
         let mut container = stage.shell(script).start();
-        container.wait_for("ready");
+        container.wait_for("worker: ready");
+        container.wait_for("command: ready");
         container.kill("USR1");
         container.exits_with(137);
         container.timeline().assert_order(["worker: finishing", "worker: finished"]);
