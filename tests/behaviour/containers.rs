@@ -161,9 +161,10 @@ behaviours! {
 
     [Docker, ContainerTools]
     fn a_command_that_runs_out_of_memory_gives_137_and_its_workers_finish(init) {
-        // The shell itself becomes the program that takes all memory.
+        // The shell itself becomes the program that takes all memory. The worker forks nothing until that has gone: what asks for
+        // memory before it is free again is killed as well.
         let script = "
-            (trap 'echo worker: finishing; sleep 1; echo worker: finished; exit 0' TERM; trap '' USR1; echo worker: ready; while :; do sleep 0.05; done) &
+            (trap 'echo worker: finishing; sleep 1; echo worker: finished; exit 0' TERM; trap '' USR1; sleep 3600 & echo worker: ready; wait) &
             trap 'exec tail /dev/zero' USR1
             echo command: ready
             while :; do sleep 0.05; done";
