@@ -35,6 +35,12 @@ const NOT_STOPPED: Difference = Differs("ignores or passes on the signals that s
 
 #[rustfmt::skip]
 const ROWS: &[(&str, Face, Difference)] = &[
+    ("an_interactive_shell_ends_at_a_stop_though_it_ignores_sigterm", DumbInit, NotApplicable("no --grace")),
+    ("an_interactive_shell_that_is_left_behind_ends_without_sigkill", DumbInit, NO_GRACE),
+    ("a_daemon_that_ignores_sigterm_is_not_hung_up", DumbInit, NO_GRACE),
+    ("an_interactive_shell_ends_at_a_stop_though_it_ignores_sigterm", Tini, NotApplicable("no --grace")),
+    ("an_interactive_shell_that_is_left_behind_ends_without_sigkill", Tini, NO_GRACE),
+    ("a_daemon_that_ignores_sigterm_is_not_hung_up", Tini, NO_GRACE),
     ("a_command_that_does_not_exist_gives_127_and_names_it", DumbInit, EXEC_FAILURE),
     ("a_file_that_is_not_executable_gives_126_and_names_it", DumbInit, EXEC_FAILURE),
     ("a_directory_as_the_command_gives_126", DumbInit, EXEC_FAILURE),
