@@ -179,7 +179,7 @@ impl<S: System> Init<S> {
         let main_group = self.main.pid;
         for process in told.iter().filter(|process| !group_has_it || process.group != main_group) {
             self.send(Target::Process(process.pid), Signal::TERM);
-            if process.pid == process.session {
+            if process.leads_a_terminal() {
                 self.hang_up_if_interactive(process.pid);
             }
         }

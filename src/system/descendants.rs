@@ -15,6 +15,8 @@ pub struct Descendant {
     pub group: Pid,
     /// Its session.
     pub session: Pid,
+    /// Whether its session has a controlling terminal.
+    pub has_terminal: bool,
     /// Whether it is stopped.
     pub suspended: bool,
     /// The first 15 bytes of its program's name, NUL behind them.
@@ -23,6 +25,13 @@ pub struct Descendant {
     pub started: u64,
     /// Its parent.
     pub parent: Pid,
+}
+
+impl Descendant {
+    /// Whether it leads a session that has a controlling terminal, as an interactive shell does.
+    pub fn leads_a_terminal(&self) -> bool {
+        self.pid == self.session && self.has_terminal
+    }
 }
 
 impl fmt::Display for Descendant {
@@ -117,7 +126,16 @@ mod tests {
 
     fn process(pid: i32, parent: i32, group: i32) -> Descendant {
         let [pid, parent, group] = [pid, parent, group].map(Pid::from_raw);
-        Descendant { pid, group, session: group, suspended: false, name: [0; 16], started: 0, parent }
+        Descendant {
+            pid,
+            group,
+            session: group,
+            has_terminal: false,
+            suspended: false,
+            name: [0; 16],
+            started: 0,
+            parent,
+        }
     }
 
     fn pids(processes: &[Descendant]) -> Vec<i32> {

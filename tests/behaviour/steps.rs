@@ -1,7 +1,7 @@
 //! The steps of the pre-stop chain: their order, their world, their end, and what is built in.
 
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, TcpStream};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::Duration;
 
 use nix::libc::{SIGHUP, SIGINT, SIGKILL, SIGTERM, SIGUSR1};
@@ -52,6 +52,31 @@ fn http(init: Subject, answer: impl FnOnce(TcpStream) + Send + 'static) -> bool 
 fn value(line: &str, key: &str) -> String {
     let value = line.split_whitespace().find_map(|word| word.strip_prefix(key)?.strip_prefix('='));
     value.unwrap_or_else(|| panic!("no {key} in {line:?}")).to_owned()
+}
+
+/// A connection to a port that still listens: the listener, the port, the client's end, the server's end.
+fn connection() -> (TcpListener, u16, TcpStream, TcpStream) {
+    let listener = listener();
+    let port = port_of(&listener);
+    let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    (listener, port, client, server)
+}
+
+/// The command gets its stop signal only when these ends are closed.
+#[track_caller]
+fn waits_until_closed<T>(init: Subject, step: &str, ends: T) {
+    let stage = init.as_pid_one().observed().options(HOURS).step(step);
+    let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
+    run.wait_for("ready");
+    run.signal(SIGTERM);
+    run.wait_for_phase("pre-stop");
+    // A step that does not wait is over by then, and the command has its stop signal.
+    let_pass(ms(300));
+    run.timeline().note("closed now");
+    drop(ends);
+    run.exits_with(0);
+    run.timeline().assert_order(["sent SIGTERM", "closed now", "signal SIGTERM", "init over"]);
 }
 
 behaviours! {
@@ -417,22 +442,8 @@ behaviours! {
 
     [PidNamespace]
     fn waiting_for_a_ports_last_connection_is_built_in(init) {
-        let listener = listener();
-        let port = port_of(&listener);
-        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (server, _) = listener.accept().unwrap();
-        let stage = init.as_pid_one().observed().options(HOURS).step(&format!("@wait-port-idle {port}"));
-        let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
-        run.wait_for("ready");
-        run.signal(SIGTERM);
-        run.wait_for_phase("pre-stop");
-        // A step that does not wait is over by then, and the command has its stop signal.
-        let_pass(ms(300));
-        run.timeline().note("closed now");
-        drop(client);
-        drop(server);
-        run.exits_with(0);
-        run.timeline().assert_order(["sent SIGTERM", "closed now", "signal SIGTERM", "init over"]);
+        let (_listener, port, client, server) = connection();
+        waits_until_closed(init, &format!("@wait-port-idle {port}"), (client, server));
     }
 
     [PidNamespace]
@@ -445,10 +456,7 @@ behaviours! {
 
     [PidNamespace]
     fn a_port_that_never_becomes_idle_is_given_up_in_time(init) {
-        let listener = listener();
-        let port = port_of(&listener);
-        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (_server, _) = listener.accept().unwrap();
+        let (_listener, port, _client, _server) = connection();
         let stage = init.as_pid_one().options(HOURS).options(["--pre-stop-timeout", "300ms"]);
         let (run, success) = succeeds(stage, &format!("@wait-port-idle {port}"));
         assert!(!success, "{}", run.timeline().picture());
@@ -456,10 +464,7 @@ behaviours! {
 
     [PidNamespace]
     fn a_port_that_stays_busy_is_waited_for_no_longer_than_its_limit(init) {
-        let listener = listener();
-        let port = port_of(&listener);
-        let _client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (_server, _) = listener.accept().unwrap();
+        let (_listener, port, _client, _server) = connection();
         let (run, success) = succeeds(init.as_pid_one().options(HOURS), &format!("@wait-port-idle {port} 300ms"));
         assert!(success, "{}", run.timeline().picture());
         run.at_least(ms(300), "sent SIGTERM", "next step");
@@ -468,23 +473,10 @@ behaviours! {
 
     [PidNamespace]
     fn a_connection_that_one_end_has_closed_keeps_its_port_busy(init) {
-        let listener = listener();
-        let port = port_of(&listener);
-        let client = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).unwrap();
-        let (server, _) = listener.accept().unwrap();
+        let (_listener, port, client, server) = connection();
         // The server's end is in CLOSE_WAIT, and may still have an answer to send.
         drop(client);
-        let stage = init.as_pid_one().observed().options(HOURS).step(&format!("@wait-port-idle {port} 1h"));
-        let mut run = stage.reporter(&["--exit-on", "TERM=0"]).start();
-        run.wait_for("ready");
-        run.signal(SIGTERM);
-        run.wait_for_phase("pre-stop");
-        // A step that does not wait is over by then, and the command has its stop signal.
-        let_pass(ms(300));
-        run.timeline().note("closed now");
-        drop(server);
-        run.exits_with(0);
-        run.timeline().assert_order(["sent SIGTERM", "closed now", "signal SIGTERM", "init over"]);
+        waits_until_closed(init, &format!("@wait-port-idle {port} 1h"), server);
     }
 
     [PidNamespace]

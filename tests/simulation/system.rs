@@ -272,6 +272,7 @@ impl Sim {
             pid: Pid::from_raw(process.pid),
             group: Pid::from_raw(process.group),
             session: Pid::from_raw(process.session),
+            has_terminal: false,
             suspended: process.stopped,
             name,
             started: process.born / TICK,

@@ -11,8 +11,8 @@ use nix::unistd::{Pid, getpid};
 
 use crate::system::{Descendant, Descendants};
 
-/// Looks through `/proc` for what descends from `root`; `None` when that is missing or belongs to another PID namespace. Those that `is_ours` names work for
-/// the init itself.
+/// Looks through `/proc` for what descends from `root`; `None` when that is missing or belongs to another PID namespace. Those
+/// that `is_ours` names work for the init itself.
 pub(super) fn find(root: Pid, is_ours: impl Fn(Pid) -> bool) -> Option<Descendants> {
     // A /proc of another PID namespace names strangers by our children's numbers (proc(5), "/proc/self").
     if fs::read_link("/proc/self").ok()?.to_str()?.parse() != Ok(getpid().as_raw()) {
@@ -73,19 +73,6 @@ pub(super) fn look_at(pid: Pid) -> Option<Descendant> {
     read_stat(&Path::new("/proc").join(pid.to_string()).join("stat"))
 }
 
-/// Whether a process leads its session, and that has a controlling terminal.
-pub(super) fn leads_a_session_with_a_terminal(pid: Pid) -> bool {
-    let stat = fs::read(Path::new("/proc").join(pid.to_string()).join("stat")).unwrap_or_default();
-    session_and_terminal(&stat).is_some_and(|(session, terminal)| session == pid && terminal != 0)
-}
-
-/// Fields 6 and 7 of `/proc/PID/stat`: the session, and the terminal's device or 0.
-fn session_and_terminal(stat: &[u8]) -> Option<(Pid, i32)> {
-    let bracket = stat.iter().rposition(|byte| *byte == b')')?;
-    let mut fields = std::str::from_utf8(stat.get(bracket..)?).ok()?.split_ascii_whitespace().skip(4);
-    Some((Pid::from_raw(fields.next()?.parse().ok()?), fields.next()?.parse().ok()?))
-}
-
 /// Device and inode of what a process of `/proc` executes; `None` when it has gone or is not ours to look at.
 fn executed_file(process: &str) -> Option<(u64, u64)> {
     let file = fs::metadata(Path::new("/proc").join(process).join("exe")).ok()?;
@@ -120,8 +107,9 @@ fn parse_stat(stat: &[u8]) -> Option<Descendant> {
     let state = fields.next()?;
     let mut number = || fields.next()?.parse::<i32>().ok().map(Pid::from_raw);
     let (parent, group, session) = (number()?, number()?, number()?);
-    // Behind the session (field 6) num_threads is field 20, and starttime field 22.
-    let threads: u32 = fields.nth(13)?.parse().ok()?;
+    // Behind the session (field 6) tty_nr is field 7, num_threads field 20, and starttime field 22.
+    let has_terminal = fields.next()? != "0";
+    let threads: u32 = fields.nth(12)?.parse().ok()?;
     let started = fields.nth(1)?.parse().ok()?;
     // A process whose first thread has ended while others go on looks like a zombie, and is none.
     if ["X", "x"].contains(&state) || (state == "Z" && threads <= 1) {
@@ -131,6 +119,7 @@ fn parse_stat(stat: &[u8]) -> Option<Descendant> {
         pid: Pid::from_raw(pid),
         group,
         session,
+        has_terminal,
         suspended: ["T", "t"].contains(&state),
         name,
         started,
@@ -154,10 +143,13 @@ mod tests {
     }
 
     #[test]
-    fn the_session_and_the_terminal_are_told_apart() {
-        let stat = b"42 (a) 1 2) S 7 42 40 34816 42 4194560 1 2 3";
-        assert_eq!(session_and_terminal(stat), Some((Pid::from_raw(40), 34816)));
-        assert_eq!(session_and_terminal(b"42 (a) S 7 42 40"), None);
+    fn a_session_leader_with_a_terminal_is_known_by_its_line() {
+        let leads = |session, terminal| {
+            let stat =
+                format!("42 (a) 1 2) S 7 42 {session} {terminal} 42 4194560 1 2 3 4 5 6 7 8 20 0 1 0 9");
+            parse_stat(stat.as_bytes()).unwrap().leads_a_terminal()
+        };
+        assert_eq!([leads(42, 34816), leads(42, 0), leads(40, 34816)], [true, false, false]);
     }
 
     #[test]

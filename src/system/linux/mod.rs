@@ -217,7 +217,8 @@ impl System for Linux {
     }
 
     fn is_interactive_shell(&self, pid: Pid) -> bool {
-        descendants::leads_a_session_with_a_terminal(pid) && process::ignores(pid, Signal::TERM)
+        descendants::look_at(pid).is_some_and(|process| process.leads_a_terminal())
+            && process::ignores(pid, Signal::TERM)
     }
 
     fn has_variables(&self, pid: Pid, variables: &[(&str, OsString)]) -> bool {

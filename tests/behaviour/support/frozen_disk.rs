@@ -6,23 +6,20 @@ use super::TemporaryDirectory;
 /// A file system of its own that can be frozen: every write to it then hangs, as on a disk or a network mount that has gone
 /// away. Dropping it thaws and unmounts it.
 pub struct Disk {
-    mount_point: PathBuf,
-    _directory: TemporaryDirectory,
+    mount_point: TemporaryDirectory,
+    _image: TemporaryDirectory,
 }
 
 impl Disk {
     /// Makes a small ext4 and mounts it.
     pub fn mount() -> Result<Self, String> {
-        let directory = TemporaryDirectory::new();
+        let (mount_point, directory) = (TemporaryDirectory::new(), TemporaryDirectory::new());
         let image = directory.path().join("image");
-        let mount_point = directory.path().join("disk");
-        std::fs::create_dir(&mount_point).map_err(|e| e.to_string())?;
         std::fs::File::create(&image).and_then(|file| file.set_len(8 << 20)).map_err(|e| e.to_string())?;
         let image = image.display().to_string();
-        let place = mount_point.display().to_string();
         run(&["mkfs.ext4", "-q", "-F", &image])?;
-        run(&["mount", "-o", "loop", &image, &place])?;
-        let disk = Self { mount_point, _directory: directory };
+        run(&["mount", "-o", "loop", &image, &mount_point.path().display().to_string()])?;
+        let disk = Self { mount_point, _image: directory };
         // A kernel or file system that cannot freeze says so now, not in the middle of a test.
         disk.freeze()?;
         disk.thaw()?;
@@ -31,21 +28,17 @@ impl Disk {
 
     /// Makes a file on it that everybody can write to.
     pub fn file(&self, name: &str, content: &str) -> PathBuf {
-        let path = self.mount_point.join(name);
-        std::fs::write(&path, content).expect("write a file");
-        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o666))
-            .expect("set its mode");
-        path
+        self.mount_point.file(name, 0o666, content)
     }
 
     /// From now on every write hangs.
     pub fn freeze(&self) -> Result<(), String> {
-        run(&["fsfreeze", "-f", &self.mount_point.display().to_string()])
+        run(&["fsfreeze", "-f", &self.mount_point.path().display().to_string()])
     }
 
     /// Writes that hang go on.
     pub fn thaw(&self) -> Result<(), String> {
-        run(&["fsfreeze", "-u", &self.mount_point.display().to_string()])
+        run(&["fsfreeze", "-u", &self.mount_point.path().display().to_string()])
     }
 }
 
@@ -53,7 +46,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         // Thawing fails where it is not frozen. Whoever still has a file open keeps a lazily unmounted one until they end.
         let _ = self.thaw();
-        let _ = run(&["umount", "-l", &self.mount_point.display().to_string()]);
+        let _ = run(&["umount", "-l", &self.mount_point.path().display().to_string()]);
     }
 }
 
